@@ -2,8 +2,9 @@
 the third ends the process.
 
 `listening` is entered by whatever people start (a run, a fault by hand). While an undo works (`held_back`) a signal
-waits for its end. A process that a shell started in its background inherits that SIGINT is ignored; here it is listened
-to all the same, because nothing else ends such a run. An ignored SIGHUP stays ignored: that is what `nohup` is for.
+waits for its end, and while something is taken down (`cuttable`) the first one does. A process that a shell started
+in its background inherits that SIGINT is ignored; here it is listened to all the same, because nothing else ends such
+a run. An ignored SIGHUP stays ignored: that is what `nohup` is for.
 """
 
 from __future__ import annotations
@@ -61,10 +62,16 @@ class _Line:
             _say(f"{name} for the third time: ended at once; `sharedfate clean` undoes what is left")
             os._exit(128 + self.number)
         if self.cuttable if self.count == 2 else not self.finishing:
-            if self.held:
-                self.pending = True
-            else:
-                raise Interrupted(self.number)
+            self.pending = True
+            self.raise_pending()
+
+    def raise_pending(self) -> None:
+        """Raise Interrupted for a signal that nothing holds back (any more): an undo waits for its end whatever comes,
+        a cleanup for a second signal.
+        """
+        if self.pending and not self.held and (self.count > 1 or not self.cuttable):
+            self.pending = False
+            raise Interrupted(self.number)
 
     def fail(self, number: int, frame: FrameType | None) -> None:
         """Record that another thread found that the work cannot go on."""
@@ -162,9 +169,7 @@ def held_back() -> Iterator[None]:
             yield
         finally:
             _line.held -= 1
-            if _line.pending and not _line.held:
-                _line.pending = False
-                raise Interrupted(_line.number)
+            _line.raise_pending()
 
 
 def abort(error: Exception) -> None:
@@ -186,12 +191,19 @@ def interrupted() -> int:
 
 @contextmanager
 def cuttable() -> Iterator[None]:
-    """Let a second signal end the block and continue after it: for cleanup that `clean` can repeat."""
+    """Hold the first signal back until the block is left, and let a second one end it: for cleanup that `clean` can
+    repeat. What was ending before the block goes on after it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    ending = _line.finishing or _line.count > 0  # the work is over, or is being left already
     _line.cuttable += 1
     try:
         yield
     except Interrupted:
-        if _line.count < 2:
+        if not ending:
             raise
     finally:
         _line.cuttable -= 1
+    _line.raise_pending()

@@ -212,3 +212,42 @@ sys.exit(0 if told.wait(20) else 1)
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
 def test_a_program_in_a_pod_ends_though_the_signal_comes_while_it_waits(name: str) -> None:
     assert subprocess.run([sys.executable, "-c", WAITS, name], timeout=60, check=False).returncode == 0
+
+
+TAKES_DOWN = """
+import sys, time
+from chaos import interrupts
+with interrupts.listening():
+    try:
+        with interrupts.cuttable():
+            print("taking-down", flush=True)
+            with interrupts.held_back():
+                print("undoing", flush=True)
+                time.sleep(0.6)
+                print("undone", flush=True)
+            time.sleep(float(sys.argv[1]))
+            print("down", flush=True)
+        print("next", flush=True)
+    except interrupts.Interrupted as error:
+        sys.exit(error.exit_code)
+"""
+
+# Signals while something is taken down amid the work -> what is still said, and whether it goes on to what is next.
+IN_A_TAKE_DOWN = {
+    "one: it ends first": (("undoing",), "0.4", ["undone", "down"]),
+    "two within an undo: the undo ends first": (("undoing", "undoing"), "30", ["undone"]),
+    "one in each: the second cuts": (("undoing", "undone"), "30", []),
+}
+
+
+@pytest.mark.parametrize("case", IN_A_TAKE_DOWN)
+def test_a_take_down_amid_the_work_is_ended_first_and_cut_by_a_second_signal(case: str) -> None:
+    moments, takes, expected = IN_A_TAKE_DOWN[case]
+    with begun("-c", TAKES_DOWN, takes) as process:
+        for moment in dict.fromkeys(moments):
+            until(process, moment)
+            for _ in range(moments.count(moment)):
+                process.send_signal(signal.SIGINT)
+                time.sleep(0.1)
+        said, _ = process.communicate(timeout=20)
+    assert (process.returncode, said.split()) == (130, expected)

@@ -157,7 +157,7 @@ class Run:
                 self._end_deployment()
         finally:
             try:
-                with self.spans.span("cluster goes", SpanKind.WAIT):
+                with interrupts.cuttable(), self.spans.span("cluster goes", SpanKind.WAIT):
                     self._stack.close()
             finally:
                 self.write_trace()
