@@ -22,7 +22,7 @@ from chaos.build import build
 from chaos.control_key import Gate
 from chaos.errors import Misuse
 from chaos.load.aggressor import Aggressor, Phase
-from chaos.load.control import Control
+from chaos.load.control import DONE, Control
 from chaos.load.engine import Engine, SampleRecorder
 from chaos.load.pages import as_json, ledger_page, samples_page
 from chaos.load.reactor import TOLERANCE, Reactor
@@ -118,6 +118,7 @@ class LoaderAgent:
         if method == b"POST":
             for spec in flows_from(body):
                 self.set_flow(spec)
+            return DONE
         return 200, as_json([one.as_dict() for one in self.flow_counters])
 
     def _stop(self, method: bytes, query: dict[str, str], body: bytes) -> tuple[int, bytes]:
@@ -125,6 +126,7 @@ class LoaderAgent:
         if method == b"POST":
             for engine in self.engines.values():
                 engine.stop()
+            return DONE
         return 200, as_json({"under_way": self.under_way()})
 
     # ---- aggressors
@@ -140,6 +142,7 @@ class LoaderAgent:
                     aggressor.stop()
             else:
                 self._start_aggressor(data)
+            return DONE
         return 200, as_json([one.as_dict() for one in self.aggressors.values()])
 
     def _start_aggressor(self, data: Any) -> None:
