@@ -244,10 +244,12 @@ IN_A_TAKE_DOWN = {
 def test_a_take_down_amid_the_work_is_ended_first_and_cut_by_a_second_signal(case: str) -> None:
     moments, takes, expected = IN_A_TAKE_DOWN[case]
     with begun("-c", TAKES_DOWN, takes) as process:
+        assert process.stderr is not None
         for moment in dict.fromkeys(moments):
             until(process, moment)
             for _ in range(moments.count(moment)):
                 process.send_signal(signal.SIGINT)
-                time.sleep(0.1)
+                while "SIGINT" not in process.stderr.readline():  # two at once would be one to the kernel
+                    assert process.poll() is None
         said, _ = process.communicate(timeout=20)
     assert (process.returncode, said.split()) == (130, expected)
