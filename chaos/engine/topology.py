@@ -29,7 +29,7 @@ from chaos.model.spreading import Spread, spread_over
 from chaos.names import PORT_CONTROL
 
 REQUEST_TIMEOUT: Final = 1.0  # seconds from when a request was due
-SENTINEL_RATE: Final = 50.0  # requests a second of the flow that no mesh carries
+SENTINEL_RATE: Final = 50.0  # requests a second of the flow that no mesh carries, at the most
 FLOW: Final = "http"  # name of a reference tenant's own flow at its loader
 
 
@@ -133,7 +133,7 @@ class Tenant:
         address = min(pod["status"]["podIP"] for pod in servers_of(cluster, self))
         return [
             {"name": FLOW, "server": self.server, "target": "server:80", "rate": rate, "timeout": REQUEST_TIMEOUT},
-            plan_sentinel(self.server, f"{address}:{PORT_CONTROL}", "/sentinel"),
+            plan_sentinel(self.server, f"{address}:{PORT_CONTROL}", "/sentinel", beside=rate),
         ]
 
 
@@ -149,14 +149,18 @@ def _pods_behind(cluster: Cluster, workload: str) -> list[dict[str, Any]]:
     return pods_of(cluster, found) if found else []
 
 
-def plan_sentinel(server: str, target: str, path: str) -> dict[str, Any]:
-    """Plan the flow to a port that no mesh captures: only the machine, or the loader itself, can disturb it."""
+def plan_sentinel(server: str, target: str, path: str, *, beside: float = SENTINEL_RATE) -> dict[str, Any]:
+    """Plan the flow to a port that no mesh captures: only the machine, or the loader itself, can disturb it.
+
+    Args:
+        beside: requests a second of the flow that it stands beside; it makes no more.
+    """
     return {
         "name": "sentinel",
         "server": server,
         "target": target,
         "path": path,
-        "rate": SENTINEL_RATE,
+        "rate": min(SENTINEL_RATE, beside),
         "sentinel": True,
         "timeout": REQUEST_TIMEOUT,
     }

@@ -558,9 +558,13 @@ class Trial:
             expectation = self._expected()
             judgement = self.judgement = judge(self.view(until=ended), expectation, self.thresholds)
             shares = {flow: share for flow, share in expectation.shares.items() if flow not in expectation.exempt}
-        whole = judgement_of(judgement.as_dict() if judgement else None, self.checks)
+        found = judgement.as_dict() if judgement else None
+        verdict, reason = combined(found, self.checks)
+        if verdict is not Verdict.PASS:  # whoever asks why may want all that is known
+            self.doubts += [f"the loader cannot be trusted: {problem}" for problem in self._collector.fetch_whole()]
         return self._write_result(
-            *combined(judgement.as_dict() if judgement else None, self.checks),
+            verdict,
+            reason,
             predicted={
                 "hurt": [str(f) for f, s in shares.items() if s > 0],
                 "unhurt": [str(f) for f, s in shares.items() if s == 0],
@@ -578,7 +582,7 @@ class Trial:
                 **measures_of(self.checks),
                 **{name: asdict(measure) for name, measure in self.measures.items()},
             },
-            judgement=whole,
+            judgement=judgement_of(found, self.checks),
         )
 
     def _compare_counts(self) -> None:

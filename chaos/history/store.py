@@ -237,6 +237,28 @@ def _tables(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.Table]:
         yield pa.Table.from_batches(waiting)
 
 
+_Sent = tuple[NDArray[np.int64], NDArray[np.int64]]  # when requests fell due, and when each was sent
+
+
+def _joined(parts: Sequence[_Sent]) -> _Sent:
+    due, sent = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order = np.argsort(due, kind="stable")
+    return due[order], sent[order]
+
+
+def _fill_sent(samples: Samples, known: Mapping[tuple[int, int], _Sent]) -> None:
+    """Write into samples without `sent` when they were sent, where that is known."""
+    order = np.lexsort((samples["client"], samples["flow"]))
+    pair = samples["flow"][order].astype(np.int64) * (NO_POD + 1) + samples["client"][order]
+    for mine in np.split(order, np.flatnonzero(np.diff(pair)) + 1):
+        if not len(mine) or (key := (int(samples["flow"][mine[0]]), int(samples["client"][mine[0]]))) not in known:
+            continue
+        due, sent = known[key]
+        at = np.minimum(np.searchsorted(due, samples["due"][mine]), len(due) - 1)
+        found = (due[at] == samples["due"][mine]) & (samples["sent"][mine] == 0)
+        samples["sent"][mine[found]] = sent[at[found]]
+
+
 class HistoryWriter:
     """Writes a trial's history while it runs. Thread-safe: collectors, the recorder and the engine share it.
 
@@ -259,6 +281,7 @@ class HistoryWriter:
         self._recent: deque[Samples] = deque()
         self._recent_rows = 0
         self._unwritten: list[Samples] = []  # of ledgers
+        self._sent: dict[tuple[int, int], list[_Sent]] = {}  # by flow and client
         self._events: list[Event] = []
         self._buffer: list[Samples] = []
         self._buffered = 0
@@ -353,6 +376,11 @@ class HistoryWriter:
                 self._grow_by(len(fresh))
             return fresh
 
+    def note_sent(self, flow: int, client: int, due: NDArray[np.int64], sent: NDArray[np.int64]) -> None:
+        """Say when requests of ledgers were sent, by when they fell due; 0: never. `close` writes it."""
+        with self._lock:
+            self._sent.setdefault((flow, client), []).append((due, sent))
+
     def _grow_by(self, rows: int) -> None:
         self._buffered += rows
         if self._buffered >= _BATCH_ROWS or time.monotonic() - self._flushed >= _BATCH_SECONDS:
@@ -440,7 +468,8 @@ class HistoryWriter:
             self._stream.close()
             self._sink.close()
             self._log.close()
-            rewrite_samples(self.directory)
+            known = {key: _joined(parts) for key, parts in self._sent.items()}
+            rewrite_samples(self.directory, (lambda samples: _fill_sent(samples, known)) if known else None)
 
     def __enter__(self) -> HistoryWriter:
         return self

@@ -280,6 +280,18 @@ class Collector:
         if problems:
             raise LostSamples("; ".join(problems))
 
+    def fetch_whole(self) -> list[str]:
+        """Fetch the samples behind what came by ledgers; return what contradicts it, a sentence each."""
+        if self._detail is Detail.FULL:
+            return []
+        problems = []
+        for feed in self._feeds:
+            try:
+                problems += feed.fetch_whole()
+            except _UNREACHED as error:
+                problems.append(f"{feed.pod}: its samples cannot be fetched: {error}")
+        return problems
+
     def stop(self) -> None:
         """Stop asking; the load goes on. Safe to repeat."""
         with self._changed:

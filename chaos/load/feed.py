@@ -8,7 +8,7 @@ Asked by `chaos.load.collector`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -293,6 +293,36 @@ class LoaderFeed:
         found["sequence"] = missing
         return found
 
+    def fetch_whole(self) -> list[str]:
+        """Fetch the samples behind the entries that came, from the loader's memory, and give the history the instants
+        at which requests were sent. Return a sentence for each flow of which samples and entries differ, or for a
+        loader that has its samples no longer: it was started again, or they are too old.
+        """
+        epoch = self.epochs[-1]
+        known = {number: _of_ledgers(arrived.ledgers) for number, arrived in epoch.arrived.items() if arrived.ledgers}
+        differ: dict[int, int] = {}
+        matched = dict.fromkeys(known, 0)
+        begin = 0
+        while begin < epoch.total:
+            page = self.client.samples(begin, epoch=epoch.name)
+            if page.state["epoch"] != epoch.name or page.first != begin or not len(page.records):
+                return [f"{self.pod}: it has the samples of this trial no longer"]
+            begin += len(page.records)
+            for number in {*np.unique(page.records["flow"]).tolist()} & known.keys():
+                entered, offsets = known[number]
+                rows = page.records[page.records["flow"] == number]
+                rows, at = _matching(rows, entered)
+                matched[number] += len(rows)
+                mine = entered[at]
+                differ[number] = differ.get(number, 0) + int((~_alike(rows, mine, offsets[at])).sum())
+                sent = np.where(rows["sent"] != 0, rows["sent"] - offsets[at], 0)
+                self.writer.note_sent(epoch.flows[number], self._client, mine["due"], sent)
+        return [
+            f"{self.pod}: {self.writer.flows[epoch.flows[number]]}: {wrong} of its samples are not what its ledger says"
+            for number, (entered, _) in known.items()
+            if (wrong := differ.get(number, 0) + len(entered) - matched[number])
+        ]
+
     def drain(self, seconds: float) -> None:
         """Poll until nothing is under way and everything has arrived; raises LostSamples when that does not come."""
         end = time.monotonic() + seconds
@@ -354,6 +384,33 @@ class LoaderFeed:
                     "aggressors": self.state.get("aggressors", []),
                 },
             )
+
+
+def _of_ledgers(ledgers: Sequence[Ledger]) -> tuple[Samples, NDArray[np.int64]]:
+    """Return a flow's entries as samples by their numbers, and the clock's offset of each. Pure."""
+    held = [ledger.entries() for ledger in ledgers]
+    samples = np.concatenate([entries.samples() for entries in held])
+    offsets = np.repeat([ledger.offset for ledger in ledgers], list(map(len, held)))
+    order = np.argsort(samples["sequence"], kind="stable")
+    return samples[order], offsets[order]
+
+
+def _matching(rows: Samples, entered: Samples) -> tuple[Samples, NDArray[np.int64]]:
+    """Return those rows whose numbers were entered, and where. Pure."""
+    at = np.minimum(np.searchsorted(entered["sequence"], rows["sequence"]), max(0, len(entered) - 1))
+    there = entered["sequence"][at] == rows["sequence"] if len(entered) else np.zeros(len(rows), bool)
+    return rows[there], at[there]
+
+
+def _alike(rows: Samples, entered: Samples, offsets: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which samples say what was entered. An answer that we call misrouted was a good one to the loader. Pure."""
+    same: NDArray[np.bool_] = (rows["due"] - offsets == entered["due"]) & (rows["done"] - offsets == entered["done"])
+    for name in ("status", "flags"):
+        same &= rows[name] == entered[name]
+    strange = entered["cause"] == Cause.MISROUTED
+    for name, well in (("outcome", Outcome.OK), ("cause", Cause.NONE)):
+        same &= rows[name] == np.where(strange, well, entered[name])
+    return same
 
 
 def detect_missing(numbers: NDArray[np.int64], *, due: int, under_way: int) -> NDArray[np.int64]:

@@ -216,6 +216,63 @@ def test_entries_and_samples_of_one_loader_are_the_same_but_for_when_they_were_s
     assert found[Detail.LEDGER][Flow(HTTP.client, HTTP.server, label="random")]["sent"].any()
 
 
+@pytest.mark.live
+def test_the_samples_behind_a_ledger_are_fetched_afterwards_and_give_when_requests_were_sent(
+    programs: Programs, tmp_path: Path
+) -> None:
+    server = programs.server()
+    loader = programs.loader(flow_to(server.http))
+    server.misbehaviour(reset_share=0.2)
+    eventually(lambda: loader.flow("http")["unknown"] >= 20)
+    with HistoryWriter(tmp_path / "trial", {}) as writer:
+        one = feed(loader.ask, writer, Detail.LEDGER)
+        one.poll()
+        eventually(
+            lambda: loader.flow("http")["done"] >= 2 * len(writer.snapshot()[0])
+        )  # what comes later is not asked
+        assert one.fetch_whole() == []
+        entered = len(writer.snapshot()[0])
+    true = parse_page(loader.ask("/samples?from=0")).records
+    true = true[np.argsort(true["sequence"])][:entered]
+    saved = History.load(tmp_path / "trial").samples
+    saved = saved[np.argsort(saved["sequence"])]
+    assert np.array_equal(saved["sequence"], true["sequence"][: len(saved)])
+    assert np.array_equal(saved["sent"], true["sent"])
+    assert saved["sent"].all()
+
+
+@pytest.mark.live
+@pytest.mark.parametrize("column", ["outcome", "status", "done", "sequence"])
+def test_samples_that_contradict_their_ledger_are_noticed(programs: Programs, tmp_path: Path, column: str) -> None:
+    loader = started(programs)
+
+    def other(state: dict[str, Any], records: bytes) -> tuple[dict[str, Any], bytes]:
+        found = np.frombuffer(records, SAMPLE).copy()
+        found[column][3] += 1 if column != "sequence" else 10_000
+        return state, found.tobytes()
+
+    with HistoryWriter(tmp_path / "trial", {}) as writer:
+        one = feed(tampered(loader, other), writer, Detail.LEDGER)
+        one.poll()
+        problems = one.fetch_whole()
+    assert len(problems) == 1
+    assert "1 of its samples are not what its ledger says" in problems[0]
+
+
+@pytest.mark.live
+def test_a_loader_that_was_started_again_has_no_samples_to_give(programs: Programs, tmp_path: Path) -> None:
+    server, port = programs.server(), free_port()
+    first = programs.loader(flow_to(server.http), port=port)
+    eventually(lambda: first.flow("http")["ok"] >= 10)
+    with HistoryWriter(tmp_path / "trial", {}) as writer:
+        one = feed(first.ask, writer, Detail.LEDGER)
+        one.poll()
+        first.process.kill()
+        first.process.wait()
+        programs.loader(flow_to(server.http), port=port)
+        assert "no longer" in one.fetch_whole()[0]
+
+
 def test_what_is_no_page_is_no_page() -> None:
     for wrong in (b"", b"\4\0\0\0nope", b"\2\0\0\0{}", b"HTTP/1.1 200"):
         with pytest.raises((ExperimentFailure, KeyError)):
