@@ -200,7 +200,7 @@ def _run(cluster: _Counting, directory: Path, began: int, tenants: int, rate: fl
             _window(writer, WindowKind.FAULT, fault, undone)
             for phase, at in (("injected", fault), ("recovered", undone)):
                 writer.event(EventKind.FAULT, {"phase": phase, "at": at, "fault": "pause"}, at=at)
-            late = [_look(writer, collector, fault + round(after * NANO), index) for index, after in enumerate(LOOKS)]
+            late = list(_looks(writer, collector, fault))
             _wait(undone + round(AFTER * NANO))
             spent, lasted = time.process_time() - cpu, time.monotonic() - wall
             collector.poll_now()
@@ -246,12 +246,16 @@ def _expected(writer: HistoryWriter) -> Expectation:
     return Expectation(shares, harm=Harm.ERRORS, fault_shape=FaultShape.HELD)
 
 
-def _look(writer: HistoryWriter, collector: Collector, instant: int, index: int) -> float:
-    """Look as a trial does (`chaos.engine.trial.Trial.look_until_done`); return how late the judgement came."""
-    _wait(instant)
-    collector.poll_now()
-    judge(_view(writer, collector, instant), _expected(writer), QUICK, look=index)
-    return (time.time_ns() - instant) / NANO
+def _looks(writer: HistoryWriter, collector: Collector, fault: int) -> Iterator[float]:
+    """Look as a trial does (`chaos.engine.trial.Trial.look_until_done`); yield how late each judgement came."""
+    instants = [fault + round(after * NANO) for after in LOOKS]
+    for index, instant in enumerate(instants):
+        if any(later <= time.time_ns() for later in instants[index + 1 : index + 2]):
+            continue
+        _wait(instant)
+        collector.poll_now()
+        judge(_view(writer, collector, instant), _expected(writer), QUICK, look=index)
+        yield (time.time_ns() - instant) / NANO
 
 
 def _peak() -> float:

@@ -44,7 +44,7 @@ VERSION: Final = 1
 _MOST_EVENTS: Final = 256 << 20  # bytes
 _BATCH_ROWS: Final = 8192
 _BATCH_SECONDS: Final = 0.5
-_REWRITTEN_ROWS: Final = 1 << 20  # in memory at a time, when the file is written again
+_REWRITTEN_ROWS: Final = 1 << 18  # in memory at a time, when the file is written again
 _RECENT_ROWS: Final = 1 << 16  # of what came by ledgers, kept as samples for `tail`
 _INSTANT: Final = pa.timestamp("ns", tz="UTC")
 _LATER: Final = frozenset({"sequence"})  # columns that histories of earlier releases do not have

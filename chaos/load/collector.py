@@ -31,7 +31,7 @@ from chaos.model.flow import Flow
 _UNREACHED: Final = (ApiError, urllib3.exceptions.HTTPError, OSError)
 _THREADS: Final = 16
 _DOUBTFUL: Final = _THREADS // 4  # that may wait for loaders that were not reached the last time
-_QUESTIONS: Final = 500.0  # a second, to all loaders: of more of them, each is asked less often
+_QUESTIONS: Final = 200.0  # a second, to all loaders: of more of them, each is asked less often
 _RECENT: Final = 20_000  # samples that rates are read from
 
 
@@ -62,6 +62,7 @@ class _Asked:
     heard: float  # `time.monotonic` of its last answer
     lock: threading.Lock = field(default_factory=threading.Lock)
     doubtful: bool = False  # it was not reached the last time
+    more: bool = True  # it has more at once
 
 
 class Collector:
@@ -164,6 +165,9 @@ class Collector:
                 one = self._asked.get(loader)
                 if one is None or loader in self.failures:
                     continue
+                if not one.more and (again := one.heard + self._pause()) > now:  # somebody else has asked meanwhile
+                    heapq.heappush(self._waiting, (again, loader))
+                    continue
                 if one.doubtful and self._doubtful >= _DOUBTFUL:
                     heapq.heappush(self._waiting, (now + self._pause(), loader))
                     continue
@@ -203,7 +207,7 @@ class Collector:
         except ExperimentFailure as error:
             self.failures[loader] = str(error)
             return False
-        one.heard, one.doubtful = time.monotonic(), False
+        one.heard, one.doubtful, one.more = time.monotonic(), False, more
         return more
 
     def poll_now(self) -> None:

@@ -113,7 +113,7 @@ class Series:
         inside[self.rows(windows)] = True
         return inside
 
-    @cached_property
+    @property
     def latency(self) -> NDArray[np.float64]:
         """Seconds since due; infinite while pending."""
         waited: NDArray[np.float64] = np.where(self.done == _NEVER, np.inf, (self.done - self.due) / NANO)
