@@ -34,6 +34,7 @@ from chaos.history.model import Cause
 from chaos.history.store import HEADER_FILE, History
 from chaos.kube.client import Cluster, Object
 from chaos.load.client import LoaderClient, ServerClient, control_port
+from chaos.load.detail import Detail
 from chaos.mesh.install import Mesh
 from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
 from tests.lying_loaders import Dropping, Stamping
@@ -83,9 +84,9 @@ def marks(scenario: str, lie: object) -> list[pytest.MarkDecorator]:
     return [] if (scenario, lie) in QUICK else [pytest.mark.slow]
 
 
-def attempt(scenario: str, mode: str, out: Path, mesh: type[Mesh] = Mesh) -> None:
+def attempt(scenario: str, mode: str, out: Path, mesh: type[Mesh] = Mesh, *, history: Detail = Detail.FULL) -> None:
     scenario_names()  # registers them
-    with Run(Settings(out=out, modes=(mode,), seed=11), progress=Silent(), mesh=mesh) as run:
+    with Run(Settings(out=out, modes=(mode,), seed=11, history=history), progress=Silent(), mesh=mesh) as run:
         run.attempt(mode, SCENARIOS[scenario])
 
 
@@ -371,18 +372,19 @@ def test_a_bystander_that_loses_a_part_of_its_requests_within_each_kill_is_never
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("history", Detail)
 @pytest.mark.parametrize(
     ("loader", "sentence"), [(Dropping, "left no sample"), (Stamping, "cannot be trusted")], ids=["drops", "stamps"]
 )
 def test_a_loader_that_lies_about_what_failed_is_never_believed(
-    loader: type[LoaderClient], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    loader: type[LoaderClient], sentence: str, history: Detail, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def of(cluster: Cluster, namespace: str, pod: str, **key: Any) -> LoaderClient:
         return loader(control_port(cluster, namespace, pod, **key))
 
     monkeypatch.setattr(LoaderClient, "of", of)
     with pytest.raises((TrialFailed, TrialInconclusive), match=sentence):
-        attempt("proxy-killed", "sidecar", tmp_path / "out")
+        attempt("proxy-killed", "sidecar", tmp_path / "out", history=history)
 
 
 @pytest.mark.slow
