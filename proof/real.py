@@ -157,7 +157,7 @@ class Meddling:
 
 SERVER: Final = "deployment/server"
 MEDDLINGS: Final[Mapping[str, Meddling]] = {
-    "scale-down": Meddling(("-n", "tenant-b", "scale", SERVER, "--replicas=1"), "scaled"),
+    "scale-down": Meddling(("-n", "tenant-b", "scale", SERVER, "--replicas=1"), "replicas 2 -> 1"),
     "other-image": Meddling(("-n", "tenant-b", "set", "image", SERVER, "server=other.example/app:2"), "image"),
     "roll-out": Meddling(("-n", "tenant-b", "rollout", "restart", SERVER), "rolled out"),
     "pause-roll-out": Meddling(("-n", "tenant-b", "rollout", "pause", SERVER), "paused"),
