@@ -17,7 +17,7 @@ import urllib3
 
 from chaos.engine.outside import deletion_of, disruption_of
 from chaos.engine.usage import Facts, Key, UsageReader, choose_reader, digits_of
-from chaos.errors import ApiError
+from chaos.errors import ApiError, SharedfateError
 from chaos.history.model import EventKind
 from chaos.history.store import HistoryWriter
 from chaos.kube.client import Cluster
@@ -106,7 +106,7 @@ class Recorder:
         def guarded() -> None:
             try:
                 run()
-            except (ApiError, urllib3.exceptions.HTTPError) as error:
+            except (SharedfateError, urllib3.exceptions.HTTPError, OSError) as error:  # a cluster that has ended, too
                 if not self._stop.is_set():
                     self.failures.append(f"{name}: {error}")
                     self._tell(EventKind.NOTE, {"recorder": name, "failed": str(error)})

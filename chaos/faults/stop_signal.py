@@ -16,7 +16,7 @@ from typing import Final
 
 import urllib3
 
-from chaos.errors import ApiError, Misuse
+from chaos.errors import Misuse, SharedfateError
 from chaos.kube.client import Cluster
 from chaos.names import GROUP, SYSTEM_NAMESPACE
 
@@ -64,8 +64,8 @@ class StopSignal:
     def _marked(self) -> str:
         try:
             mark = self._cluster.find("ConfigMap", MARK, SYSTEM_NAMESPACE)
-        except (ApiError, urllib3.exceptions.HTTPError):
-            return ""  # an API server that does not answer has not been told to stop us
+        except (SharedfateError, urllib3.exceptions.HTTPError, OSError):
+            return ""  # an API server that does not answer, or is gone, has not been told to stop us
         if mark is None or int(mark["metadata"].get("annotations", {}).get(ANNOTATION_AT, 0)) < self._since:
             return ""
         return f"`sharedfate stop`: {mark.get('data', {}).get('why', '')}"

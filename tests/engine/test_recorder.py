@@ -8,8 +8,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
+import urllib3
+
 from chaos.engine.recorder import Recorder, detect_changes, event_facts
-from chaos.errors import ApiError
+from chaos.errors import ApiError, EnvironmentUnfit
 from chaos.history.model import Event, EventKind
 from chaos.history.store import HistoryWriter
 from chaos.kube.client import Cluster, WatchEvent
@@ -139,3 +142,25 @@ def test_a_cluster_without_metrics_is_said_so_and_the_rest_goes_on(tmp_path: Pat
         eventually(writer, lambda event: event.data.get("recorder") == "usage")
         eventually(writer, lambda event: event.kind is EventKind.CONTAINER)
     assert "no metrics here" in recorder.failures[0]
+
+
+# How a watch ends beneath a recorder that nobody has stopped: an error in its thread would be nobody's.
+ENDS = [
+    ApiError("gone", code=410),
+    EnvironmentUnfit("the embedded cluster has ended"),
+    urllib3.exceptions.ProtocolError("broken"),
+    ConnectionResetError("reset"),
+]
+
+
+@pytest.mark.parametrize("error", ENDS, ids=lambda error: type(error).__name__)
+def test_a_watch_that_ends_is_noted_and_no_error_of_a_thread(tmp_path: Path, error: Exception) -> None:
+    class Ending(_Kubernetes):
+        def follow(self, kind: str, namespace: str, *, stop: threading.Event) -> Iterator[WatchEvent]:
+            yield from self.changes[kind]
+            raise error
+
+    recorder = Recorder(cast(Cluster, Ending()), ["tenant-a"], run="r", every=0.02)
+    with HistoryWriter(tmp_path, {}) as writer, recorder.into(writer), recorder:
+        eventually(writer, lambda event: str(error) in str(event.data.get("failed")))
+    assert any(str(error) in one for one in recorder.failures)
