@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import yaml
 
@@ -37,10 +37,10 @@ _KINDS: Final = (
 Hook = Callable[[list[tuple[str, Any]]], Any]
 
 
-def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
-    """Read a regular file of at most `most` bytes; raises Misuse that names the file."""
+def open_file(path: Path) -> BinaryIO:
+    """Open a regular file for reading, never waiting for a pipe's other end; raises Misuse that names the file."""
     try:
-        # Opened without waiting for a pipe's other end, and looked at by its descriptor: nobody changes it in between.
+        # Looked at by its descriptor: nobody changes it in between.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     except FileNotFoundError as error:
         raise Misuse(f"{shown(path)}: no such file") from error
@@ -48,15 +48,21 @@ def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
         # ENXIO: a socket, or a device without a driver
         said = error.strerror if isinstance(error, OSError) and error.errno != errno.ENXIO else "not a file"
         raise Misuse(f"{shown(path)}: cannot be read: {said or error}") from error
-    try:
-        with open(descriptor, "rb", closefd=True) as file:
-            mode = os.fstat(descriptor).st_mode
-            if not stat.S_ISREG(mode):
-                kind = next((text for is_it, text in _KINDS if is_it(mode)), "not a file")
-                raise Misuse(f"{shown(path)}: cannot be read: it is {kind}")
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode):
+        os.close(descriptor)
+        kind = next((text for is_it, text in _KINDS if is_it(mode)), "not a file")
+        raise Misuse(f"{shown(path)}: cannot be read: it is {kind}")
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bytes(path: Path, *, most: int = MOST_BYTES) -> bytes:
+    """Read a regular file of at most `most` bytes; raises Misuse that names the file."""
+    with open_file(path) as file:
+        try:
             content = file.read(most + 1)
-    except OSError as error:
-        raise Misuse(f"{shown(path)}: cannot be read: {error.strerror or error}") from error
+        except OSError as error:
+            raise Misuse(f"{shown(path)}: cannot be read: {error.strerror or error}") from error
     if len(content) > most:
         raise Misuse(f"{shown(path)}: has more than {most >> 20} MiB, which no such file has")
     return content

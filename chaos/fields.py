@@ -5,6 +5,7 @@ For users' files and options, our own programs' orders, and the requests of the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import StrEnum
@@ -13,6 +14,7 @@ from typing import Any, Final, get_args, get_origin, get_type_hints
 
 from chaos.errors import Misuse
 
+_WHOLE: Final = re.compile("-?[0-9]{1,18}")
 _KINDS: Final = {str: "a text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
@@ -129,6 +131,15 @@ def parse_pairs(option: str, texts: Sequence[str]) -> dict[str, str]:
     if wrong := [text for text in texts if "=" not in text]:
         raise Misuse(f"{option} {', '.join(map(repr, wrong))}: want NAME=VALUE")
     return dict(text.split("=", 1) for text in texts)
+
+
+def whole_number(text: object) -> int | None:
+    """The number that a text says in plain digits, perhaps with a minus; None for anything else, or beyond 64 bits.
+
+    For what strangers wrote: `str.isdigit` takes digits that `int` refuses, and `int` takes blanks, underscores and
+    other scripts' digits, and refuses more than 4,300.
+    """
+    return int(text) if isinstance(text, str) and _WHOLE.fullmatch(text) else None
 
 
 def from_text(hint: Any, text: str) -> Any:

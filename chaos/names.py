@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Final
 
 from chaos.version import __version__
@@ -83,6 +84,19 @@ def spiffe_id(namespace: str, service_account: str) -> str:
 def summary_of(doc: str | None) -> str:
     """The first paragraph of a docstring on one line; "" without one."""
     return " ".join((doc or "").strip().partition("\n\n")[0].split())
+
+
+_PART = "[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
+_HOST = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[a-fA-F0-9:]+\])"
+_IMAGE: Final = re.compile(
+    rf"(?=[^@]{{1,255}}(?:@|$))(?:{_HOST}(?::[0-9]+)?/)?{_PART}(?:/{_PART})*(?::\w[\w.-]{{0,127}})?(?:@sha256:[0-9a-f]{{64}})?",
+    re.ASCII,
+)
+
+
+def is_image_name(name: str) -> bool:
+    """Whether it is a reference by the grammar of https://pkg.go.dev/github.com/distribution/reference."""
+    return _IMAGE.fullmatch(name) is not None
 
 
 def full_image_name(name: str) -> str:

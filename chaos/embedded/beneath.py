@@ -92,15 +92,19 @@ class Beneath:
         with self._opened(path, _DIRECTORY) as descriptor:
             yield descriptor
 
-    def make(self, path: str = "", *, mode: int | None = None, group: int | None = None) -> None:
-        """Make a directory and its missing parents. `mode` and `group` apply to the last one alone."""
+    def make(self, path: str = "", *, mode: int | None = None, group: int | None = None) -> int:
+        """Make a directory and its missing parents; how many that were. `mode` and `group` apply to the last alone."""
+        made, parts = 0, [part for part in self._full(path).split("/") if part not in ("", ".")]
         here = os.open(self.root, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
-            for part in self._full(path).split("/"):
-                if part in ("", "."):
-                    continue
+            with suppress(FileNotFoundError):  # mostly it is there, and one call finds it however deep it lies
+                there = openat2(here, "/".join(parts) or ".", _DIRECTORY)
+                os.close(here)
+                here, parts = there, []
+            for part in parts:
                 with suppress(FileExistsError):
                     os.mkdir(part, 0o755, dir_fd=here)
+                    made += 1
                 following = openat2(here, part, _DIRECTORY)
                 os.close(here)
                 here = following
@@ -110,6 +114,7 @@ class Beneath:
                 os.fchmod(here, mode)
         finally:
             os.close(here)
+        return made
 
     def stream(self, path: str) -> BinaryIO:
         """Open a regular file for reading. Raises OSError for anything else: a FIFO would block, a device may act."""

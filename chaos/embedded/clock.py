@@ -22,13 +22,13 @@ class SystemClock:
 
 
 def stamp(at: datetime) -> str:
-    """Format as metav1.Time: whole seconds."""
-    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Format a UTC time as metav1.Time: whole seconds. (strftime writes the year 1 as `1`.)"""
+    return at.replace(tzinfo=None).isoformat(timespec="seconds") + "Z"
 
 
 def micro_stamp(at: datetime) -> str:
-    """Format as metav1.MicroTime."""
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """Format a UTC time as metav1.MicroTime."""
+    return at.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -13,6 +13,7 @@ from chaos.external.file import Call, TargetSystem
 from chaos.external.parsing import descriptions
 from chaos.external.reaching import Reached, resolve_reach, selects, service_addresses
 from chaos.external.routes import RouteContext, carriers, place_key, plan_kinds, plan_route, running_beside
+from chaos.fields import whole_number
 from chaos.kube.access import list_readable
 from chaos.kube.client import Cluster
 from chaos.kube.objects import container_status, is_deleting, is_live, is_unready, sole_owner, workload_name
@@ -354,4 +355,4 @@ def _instance(rule: ProxyRule, pod: Object, key: str) -> Proxy:
 def _cores_of(container: Object, variable: str) -> int:
     """Millicores that a proxy without a CPU limit can use, by its environment; 0: as many as there are."""
     text = next((one.get("value", "") for one in container.get("env") or [] if one["name"] == variable), "")
-    return 1000 * int(text) if variable and str(text).isdigit() else 0
+    return 1000 * max(0, whole_number(text) or 0) if variable else 0

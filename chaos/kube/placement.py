@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
+from chaos.fields import whole_number
 from chaos.kube.client import Cluster
 from chaos.kube.objects import container, container_status, containers, controller, is_live, sole_owner, workload_name
 from chaos.kube.quantity import byte_count
@@ -207,7 +208,7 @@ def proxy_of(pod: Object, mode: ProxyMode, homes: Homes) -> Proxy | None:
     budget = (pod["metadata"].get("annotations") or {}).get(ANNOTATION_BUDGET, "")
     return replace(
         found,
-        cpu_millicores=int(budget) if budget.isascii() and budget.isdigit() else 0,
+        cpu_millicores=max(0, whole_number(budget) or 0),
         memory_bytes=byte_count(limits.get("memory", "0")),
         container_id=container_status(pod, found.container).get("containerID", ""),
     )

@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
+from chaos.fields import whole_number
+
 _PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -65,7 +67,8 @@ def _split_port(entry: str) -> tuple[str, int]:
     if _address(entry) is not None:  # an IPv6 address has colons of its own
         return entry, 0
     name, colon, port = entry.rpartition(":")
-    return (name, int(port)) if colon and port.isdigit() else (entry, 0)
+    number = whole_number(port)
+    return (entry, 0) if not colon or number is None else (name, number)
 
 
 def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

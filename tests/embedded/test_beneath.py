@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from chaos.embedded.beneath import Beneath, remove_tree
-from chaos.embedded.kubelet.logs import read_log, tail_text
+from chaos.embedded.kubelet.logs import MOST, read_log, tail_text
 from chaos.embedded.kubelet.volumes import write_files
 from chaos.embedded.node_api import LogOptions
 
@@ -210,3 +210,26 @@ def test_a_log_is_shown_by_its_options(ground: tuple[Path, Path], options: LogOp
         return b"".join([chunk async for chunk in chunks]).decode()
 
     assert asyncio.run(text()) == expected
+
+
+@pytest.mark.parametrize("name", ["0.log", "0.log.1"])
+@pytest.mark.parametrize("fill", [b"", b"\n", b"x" * 100_000])
+def test_of_a_log_that_somebody_made_huge_only_the_end_is_read(
+    ground: tuple[Path, Path], name: str, fill: bytes
+) -> None:
+    node, _ = ground
+    _log(node, ["before"]).rename(node / name)
+    with (node / name).open("r+b") as file:
+        file.truncate(1 << 42)  # a hole: it takes no room
+        file.seek(0, os.SEEK_END)
+        file.write(fill + b"\n2026-01-01T00:00:09.0Z stdout F after\n")
+    if name != "0.log":
+        _log(node, ["now"])
+
+    async def text(options: LogOptions) -> bytes:
+        return b"".join([chunk async for chunk in read_log(Beneath(node), "0.log", options, lambda: True)])
+
+    assert asyncio.run(text(LogOptions(tail_lines=2))).endswith(b"after\nnow\n" if name != "0.log" else b"after\n")
+    assert len(asyncio.run(text(LogOptions(tail_lines=10**9)))) <= MOST + 100
+    assert len(asyncio.run(text(LogOptions()))) <= MOST + 100
+    assert "after" in tail_text(Beneath(node), "0.log", lines=80, limit=2048)

@@ -23,10 +23,12 @@ class Said:
 
     warnings: list[str] = field(default_factory=list)
     annotations: dict[str, str] = field(default_factory=dict)
+    _texts: set[str] = field(default_factory=set)
 
     def warn(self, text: str) -> None:
         """Add a warning, once per text, as Kubernetes' recorder does."""
-        if text and text not in self.warnings:
+        if text and text not in self._texts:
+            self._texts.add(text)
             self.warnings.append(text)
 
 

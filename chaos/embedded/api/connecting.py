@@ -9,6 +9,7 @@ from typing import Any, Final
 from chaos.embedded.api.asked import Asked
 from chaos.embedded.api.calls import Call
 from chaos.embedded.api.options import is_true
+from chaos.fields import whole_number
 
 Values = Callable[[str, list[str]], list[str]]  # every value of a query's parameter, or what is given instead
 _KINDS: Final = {
@@ -32,7 +33,9 @@ def connecting(call: Call, values: Values, path: str) -> Asked:
         if command := values("command", []):
             options["command"] = list(command)
     elif call.subresource == "portforward":
-        ports = [int(one) for text in values("ports", []) for one in text.split(",") if one.isdigit()]
+        ports = [
+            port for text in values("ports", []) for one in text.split(",") if (port := whole_number(one)) is not None
+        ]
         options |= {"ports": ports} if ports else {}
     else:
         options["path"] = path

@@ -12,6 +12,7 @@ import orjson
 
 from chaos.embedded.resources import Object
 from chaos.embedded.store import copy
+from chaos.fields import whole_number
 
 OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
 COPIED: Final = 3 << 20  # bytes that the copies of one patch may add: Kubernetes' limit; each may double the document
@@ -78,7 +79,7 @@ def _words(document: Any, operation: Mapping[str, Any]) -> str:
 
 def _missing(holder: Any, key: str, kind: str) -> str:
     if isinstance(holder, list):
-        if not key.lstrip("-").isdigit():
+        if whole_number(key) is None:
             what = f'strconv.Atoi: parsing "{key}": invalid syntax'
             return f"value was not a proper array index: '{key}': {what}" if kind == "add" else what
         return f"Unable to access invalid index: {key}: invalid index referenced"
@@ -99,7 +100,7 @@ def _holder(document: Any, path: str) -> Any:
     for part in _parts(path)[:-1]:
         if isinstance(here, Mapping) and part in here:
             here = here[part]
-        elif isinstance(here, list) and part.isdigit() and int(part) < len(here):
+        elif isinstance(here, list) and _in(here, part):
             here = here[int(part)]
         else:
             return None
@@ -108,5 +109,10 @@ def _holder(document: Any, path: str) -> Any:
 
 def _has(holder: Any, key: str) -> bool:
     if isinstance(holder, list):
-        return key.isdigit() and int(key) < len(holder)
+        return _in(holder, key)
     return key in holder
+
+
+def _in(holder: list[Any], key: str) -> bool:
+    """Whether the list has such an index."""
+    return 0 <= (-1 if (index := whole_number(key)) is None else index) < len(holder)

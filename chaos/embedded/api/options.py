@@ -33,6 +33,8 @@ _META: Final = "meta.k8s.io"
 _STRICTNESS: Final = ("", "Ignore", "Strict", "Warn")
 _PROPAGATION: Final = ("Foreground", "Background", "Orphan", "nil")
 _LONGEST_MANAGER: Final = 128
+_INT64: Final = 1 << 63
+_DIGITS: Final = 4300  # that int() takes, by sys.int_info
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,10 @@ def number(query: Query, name: str) -> int | None:
         return None
     if not re.fullmatch(r"[-+]?[0-9]+", text, re.ASCII):
         raise bad_request(f'strconv.ParseInt: parsing "{text[:60]}": invalid syntax')
-    if not -(1 << 63) <= int(text) < 1 << 63:
+    value = int(text) if len(text) <= _DIGITS else _INT64
+    if not -_INT64 <= value < _INT64:
         raise bad_request(f'strconv.ParseInt: parsing "{text[:60]}": value out of range')
-    return int(text)
+    return value
 
 
 def write_options(verb: str, query: Query, *, applying: bool = False) -> WriteOptions:

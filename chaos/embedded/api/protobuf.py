@@ -19,6 +19,8 @@ from typing import Any, Final
 
 import orjson
 
+from chaos.embedded.clock import micro_stamp, stamp
+
 MEDIA_TYPE: Final = "application/vnd.kubernetes.protobuf"
 _MAGIC: Final = b"k8s\x00"
 _DEEPEST: Final = 64
@@ -166,7 +168,7 @@ def _special(parts: dict[int, int | bytes], kind: str) -> Any:
         at = _EPOCH + timedelta(seconds=seconds, microseconds=nanoseconds // 1000)
     except OverflowError as error:
         raise ValueError(f"{seconds} s is not a valid time") from error
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ" if kind == "micro" else "%Y-%m-%dT%H:%M:%SZ")
+    return micro_stamp(at) if kind == "micro" else stamp(at)
 
 
 def _bytes(value: int | bytes) -> bytes:

@@ -11,12 +11,14 @@ import importlib.util
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
 
+from chaos.embedded.clock import parse_time
 from chaos.embedded.quantity import FORM_RULE as _QUANTITY_RULE
 from chaos.embedded.quantity import canonical_quantity
 from chaos.embedded.resources import Resource
@@ -359,7 +361,7 @@ def _text_fault(text: str, form: str, *, micro: bool) -> str | None:
     if form != "date-time":
         return None
     layout = "2006-01-02T15:04:05.000000Z07:00" if micro else "2006-01-02T15:04:05Z07:00"
-    if not _is_time(text):
+    if not is_time(text):
         return f'parsing time "{text}" as "{layout}": cannot parse "{text}" as "2006"'
     if micro and not re.search(r"\.\d{6}", text):
         rest = text[19:]
@@ -416,15 +418,18 @@ def _is_struct(schema: Schema) -> bool:
     return "$ref" in schema and types(resolve(schema)) in (("object",), ())
 
 
-_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
-def _is_time(text: str) -> bool:
-    """Whether a text is an RFC 3339 time of an existing month, day and hour."""
+def is_time(text: str) -> bool:
+    """Whether a text is an RFC 3339 time as Go reads it, of a day and hour that exist, in UTC too."""
     if not _TIME.fullmatch(text):
         return False
-    month, day, hour, minute = int(text[5:7]), int(text[8:10]), int(text[11:13]), int(text[14:16])
-    return 1 <= month <= 12 and 1 <= day <= 31 and hour < 24 and minute < 60
+    try:
+        parse_time(text).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return False
+    return True
 
 
 def reachable(names: list[str]) -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from chaos.embedded.api.errors import bad_request
 from chaos.embedded.api.validation import names
 from chaos.embedded.resources import Object, Resource
+from chaos.fields import whole_number
 
 Predicate = Callable[[Object], bool]
 
@@ -153,10 +154,7 @@ def _test(key: str, operator: str, values: set[str]) -> Callable[[Mapping[str, s
 
 
 def _number(text: str | None) -> int | None:
-    try:
-        return int(text or "")
-    except ValueError:
-        return None
+    return whole_number(text)
 
 
 def label_selector(text: str) -> Predicate | None:

@@ -19,6 +19,7 @@ from aiohttp import WSMsgType, web
 
 from chaos.embedded.node_api import Kubelet
 from chaos.embedded.resources import Object
+from chaos.fields import whole_number
 
 PROTOCOL: Final = "SPDY/3.1+portforward.k8s.io"
 _SYN_STREAM, _SYN_REPLY, _RST_STREAM, _PING, _GOAWAY = 1, 2, 3, 6, 7
@@ -170,7 +171,7 @@ class _Tunnel:
 
     async def _open(self, frame: Frame) -> None:
         headers = self._codec.headers(frame)
-        pair = self._requests.setdefault(headers.get("requestid", ""), _Pair(int(headers.get("port", "0"))))
+        pair = self._requests.setdefault(headers.get("requestid", ""), _Pair(whole_number(headers.get("port")) or 0))
         self._streams[frame.stream] = pair
         await self._socket.send_bytes(self._codec.reply(frame.stream))
         if headers.get("streamtype") == "error":

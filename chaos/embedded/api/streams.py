@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import json
 import re
+import struct
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -21,9 +22,11 @@ from chaos.embedded.api.calls import Call
 from chaos.embedded.api.connections import abort
 from chaos.embedded.api.errors import Cause, StatusError, bad_request, invalid, not_allowed, not_served, wrong
 from chaos.embedded.api.options import is_true, number
+from chaos.embedded.api.schema import is_time
 from chaos.embedded.clock import LONGEST, parse_time
 from chaos.embedded.node_api import ExecSession, Kubelet, LogOptions
 from chaos.embedded.resources import Object, Resource
+from chaos.fields import whole_number
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _EXEC_PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
@@ -124,11 +127,10 @@ def _log_options(query: Mapping[str, str], name: str, now: datetime) -> LogOptio
         causes.append(not_allowed("stream", "may not be specified"))
     if "sinceTime" in query:
         text = query["sinceTime"]
-        try:
-            seconds = max(0.0, (now - parse_time(text)).total_seconds())
-        except (ValueError, TypeError):
+        if not is_time(text):
             layout = "2006-01-02T15:04:05Z07:00"
-            raise bad_request(f'parsing time "{text}" as "{layout}": cannot parse "{text}" as "2006"') from None
+            raise bad_request(f'parsing time "{text}" as "{layout}": cannot parse "{text}" as "2006"')
+        seconds = min(max(0.0, (now - parse_time(text)).total_seconds()), LONGEST)
     if causes:
         raise invalid(_POD_LOG_OPTIONS, name, causes)
     return LogOptions(
@@ -258,7 +260,7 @@ async def _listen(socket: web.WebSocketResponse, session: ExecSession) -> None:
         elif channel == CLOSE and payload[:1] == bytes([STDIN]) and session.stdin is not None:
             session.stdin.close()
         elif channel == RESIZE:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError, struct.error):
                 size = json.loads(payload)
                 session.resize(int(size["Width"]), int(size["Height"]))
 
@@ -301,10 +303,11 @@ async def _until_closed(socket: web.WebSocketResponse) -> None:
 
 def parse_ports(texts: Sequence[str]) -> list[int]:
     """Parse the `ports` of a portforward query."""
-    ports = [part for text in texts for part in text.split(",") if part]
-    if not ports or any(not part.isdigit() or not 0 < int(part) < 65536 for part in ports):
-        raise bad_request(f"portforward: ports must be numbers from 1 to 65535, got {ports}")
-    return [int(part) for part in ports]
+    given = [part for text in texts for part in text.split(",") if part]
+    ports = [port for part in given if (port := whole_number(part)) is not None and 0 < port < 65536]
+    if not ports or len(ports) < len(given):
+        raise bad_request(f"portforward: ports must be numbers from 1 to 65535, got {str(given)[:200]}")
+    return ports
 
 
 async def portforward(
@@ -366,8 +369,8 @@ def proxied_port(pod: Object, text: str) -> int:
     ports = [port for container in pod["spec"]["containers"] for port in container.get("ports") or []]
     if not text:
         return int(ports[0]["containerPort"]) if ports else 80
-    if text.isascii() and text.isdigit() and 0 < int(text) < 65536:
-        return int(text)
+    if 0 < (number := whole_number(text) or 0) < 65536:
+        return number
     named = next((port["containerPort"] for port in ports if port.get("name") == text), None)
     if named is None:
         raise StatusError(503, f'no port named "{text}" in pod {pod["metadata"]["name"]}', reason="ServiceUnavailable")

@@ -42,6 +42,7 @@ _VOLUMES: Final[Mapping[str, str]] = {
     "cephfs": "deprecated in v1.28, non-functional in v1.31+",
     "rbd": "deprecated in v1.28, non-functional in v1.31+",
 }
+_COMPARED: Final = 64  # ports of one number with which the next is compared: an answer holds no more warnings
 _TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
     "Pod": (),
     **dict.fromkeys(("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "Job"), ("spec", "template")),
@@ -63,7 +64,7 @@ def of(resource: Resource, new: Object, old: Object | None) -> tuple[str, ...]:
     if resource.custom is not None:
         return (*of_list(resource), *_finalizers(new, old))
     if resource is CUSTOM_RESOURCE_DEFINITION:
-        held = [] if old is None else definitions.warnings(old)
+        held = set() if old is None else set(definitions.warnings(old))
         return tuple(one for one in definitions.warnings(new) if one not in held)
     if resource.kind == "Endpoints":
         return (ENDPOINTS,)
@@ -216,7 +217,7 @@ def _ports(spec: Mapping[str, Any], prefix: str) -> Iterator[str]:
         for index, port in enumerate(container.get("ports") or []):
             at = f"{field}.ports[{index}]"
             others = held.setdefault((port.get("containerPort", 0), port.get("protocol", "TCP")), [])
-            for other, where in others:
+            for other, where in others[:_COMPARED]:
                 if (words := _clash(port, other)) is not None:
                     yield f"{at}: {words} with {where}"
             others.append((port, at))

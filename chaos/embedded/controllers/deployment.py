@@ -27,6 +27,7 @@ from chaos.embedded.controllers.base import (
 from chaos.embedded.objects import condition
 from chaos.embedded.resources import DEPLOYMENT, POD, REPLICA_SET, Object
 from chaos.embedded.store import Key, WatchEvent, copy
+from chaos.fields import whole_number
 
 HASH: Final = "pod-template-hash"
 REVISION: Final = "deployment.kubernetes.io/revision"
@@ -139,7 +140,7 @@ def plan_scaling(deployment: Object, sets: Sequence[Object]) -> dict[str, int]:
     added = 0
     ordered = sorted(sorted(active, key=_age, reverse=to_add > 0), key=replicas, reverse=True)
     for one in ordered:
-        maximum = int(one["metadata"].get("annotations", {}).get(MAXIMUM, total)) or total
+        maximum = _noted(one, MAXIMUM) or total
         share = round(replicas(one) * allowed / maximum) - replicas(one) if wanted else -replicas(one)
         left = to_add - added
         share = max(0, min(share, left)) if to_add > 0 else min(0, max(share, left))
@@ -502,7 +503,12 @@ class DeploymentController(Controller):
 
 
 def _revision(one: Object) -> int:
-    return int(one["metadata"].get("annotations", {}).get(REVISION, 0))
+    return _noted(one, REVISION)
+
+
+def _noted(one: Object, annotation: str) -> int:
+    """A number of ours in an annotation, which anybody may write; 0 for anything else."""
+    return whole_number(one["metadata"].get("annotations", {}).get(annotation)) or 0
 
 
 def _annotate(one: dict[str, Any], deployment: Object, revision: int) -> None:
@@ -514,7 +520,7 @@ def _annotate(one: dict[str, Any], deployment: Object, revision: int) -> None:
         if name not in _NOT_COPIED:
             held[name] = value
     before = held.get(REVISION)
-    if before is None or int(before) < revision:
+    if before is None or (whole_number(before) or 0) < revision:
         if before is not None:
             held[REVISION_HISTORY] = ",".join([*filter(None, [held.get(REVISION_HISTORY)]), before])
         held[REVISION] = str(revision)

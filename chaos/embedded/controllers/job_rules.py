@@ -15,6 +15,7 @@ from chaos.embedded.clock import parse_time
 from chaos.embedded.controllers.base import is_ready, is_terminating, phase
 from chaos.embedded.objects import condition, is_true
 from chaos.embedded.resources import Object
+from chaos.fields import whole_number
 
 INDEX: Final = "batch.kubernetes.io/job-completion-index"
 INDEX_FAILURES: Final = "batch.kubernetes.io/job-index-failure-count"
@@ -96,7 +97,8 @@ def format_indexes(indexes: set[int]) -> str:
 
 
 def index_of(pod: Object) -> int:
-    return int(pod["metadata"].get("annotations", {}).get(INDEX, -1))
+    index = whole_number(pod["metadata"].get("annotations", {}).get(INDEX))
+    return -1 if index is None else index
 
 
 def policy_verdict(job: Object, pod: Object) -> tuple[str, str] | None:
@@ -184,7 +186,7 @@ def limits_each_index(job: Object) -> bool:
 
 
 def _number(pod: Object, annotation: str) -> int:
-    return int(pod["metadata"].get("annotations", {}).get(annotation, 0))
+    return whole_number(pod["metadata"].get("annotations", {}).get(annotation)) or 0
 
 
 def failures_before(pod: Object) -> tuple[int, int]:

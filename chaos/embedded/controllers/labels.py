@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from chaos.fields import whole_number
+
 
 def matches(selector: Mapping[str, Any] | None, labels: Mapping[str, str] | None) -> bool:
     """Whether a metav1.LabelSelector matches; None matches nothing, an empty selector everything."""
@@ -29,9 +31,8 @@ def expression_matches(expression: Mapping[str, Any], labels: Mapping[str, str])
     if operator == "DoesNotExist":
         return not present
     if operator in ("Gt", "Lt"):
-        try:
-            number, bound = int(labels.get(key, "")), int(values[0])
-        except (ValueError, IndexError):
+        number, bound = whole_number(labels.get(key)), whole_number(values[0] if values else None)
+        if number is None or bound is None:
             return False
         return number > bound if operator == "Gt" else number < bound
     return False

@@ -29,6 +29,7 @@ from chaos.embedded.controllers.base import (
 from chaos.embedded.objects import condition, turned_at
 from chaos.embedded.resources import POD, REPLICA_SET, Object
 from chaos.embedded.store import Key
+from chaos.fields import whole_number
 
 _PHASES = {"Pending": 0, "Unknown": 1, "Running": 2}
 
@@ -57,7 +58,7 @@ def _worth(pod: Object, crowd: Mapping[str, int]) -> tuple[Any, ...]:
     since = turned_at(condition(pod, "Ready") or {}) if is_ready(pod) else None
     young = -since.timestamp() if since is not None else -math.inf  # an unset time counts as the youngest (afterOrZero)
     restarts = max((c["restartCount"] for c in pod.get("status", {}).get("containerStatuses", ())), default=0)
-    cost = int(pod["metadata"].get("annotations", {}).get("controller.kubernetes.io/pod-deletion-cost", 0))
+    cost = whole_number(pod["metadata"].get("annotations", {}).get("controller.kubernetes.io/pod-deletion-cost")) or 0
     created = parse_time(pod["metadata"]["creationTimestamp"]).timestamp()
     return (
         bool(node),

@@ -27,6 +27,7 @@ from chaos.embedded.controllers.base import (
 from chaos.embedded.controllers.revisions import REVISION_HASH, current_revision, revisions_of
 from chaos.embedded.resources import PERSISTENT_VOLUME_CLAIM, POD, STATEFUL_SET, Object
 from chaos.embedded.store import Conflict, Key, copy
+from chaos.fields import whole_number
 
 INDEX: Final = "apps.kubernetes.io/pod-index"
 POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
@@ -35,7 +36,7 @@ POD_NAME: Final = "statefulset.kubernetes.io/pod-name"
 def ordinal(stateful_set: Object, pod: Object) -> int | None:
     """The pod's ordinal; None when its name is not one of this set's."""
     prefix, _, number = pod["metadata"]["name"].rpartition("-")
-    return int(number) if prefix == stateful_set["metadata"]["name"] and number.isdigit() else None
+    return whole_number(number) if prefix == stateful_set["metadata"]["name"] else None
 
 
 def stateful_pod(stateful_set: Object, number: int, template: dict[str, Any], revision: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 Only the layers of an archive are unpacked, and a layer's members are made one by one beneath its own directory
 (beneath.py): no name, link or whiteout leads out of it. Devices are never made. The unpacked size is bounded, in bytes
-and in members, before anything is written.
+and in members, before anything is written; so is what documents refer to, however often they do.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ else:  # Debian 12 has 3.11.2
 TarError: Final = tarfile.TarError
 WHITEOUT, OPAQUE, META = ".wh.", ".wh..wh..opq", ".wh..wh."
 OPAQUE_ATTRIBUTE: Final = "trusted.overlay.opaque"
-MEMBERS: Final = 400_000  # of all layers together
+MEMBERS: Final = 400_000  # of all layers together, with the directories that their names imply
+LONGEST: Final = 4095  # bytes of a member's name, PATH_MAX without its NUL: no program could open a longer one
 LARGEST: Final = 32 << 30  # bytes, however large the archive
 LEAST: Final = 256 << 20  # bytes that a small archive may become
 RATIO: Final = 40  # times its size that a large one may become
@@ -59,10 +60,10 @@ class Budget:
             raise ValueError(f"it has more than {MEMBERS} members")
 
 
-def budget_of(archive: Path, directory: Path) -> Budget:
+def budget_of(archive: IO[bytes], directory: Path) -> Budget:
     """The bounds of an archive that is unpacked into the directory: by its size, and half of the free space."""
-    room = os.statvfs(directory)
-    return Budget(min(LARGEST, max(LEAST, RATIO * archive.stat().st_size), room.f_bavail * room.f_frsize // 2))
+    room, size = os.statvfs(directory), os.fstat(archive.fileno()).st_size
+    return Budget(min(LARGEST, max(LEAST, RATIO * size), room.f_bavail * room.f_frsize // 2))
 
 
 class _Bounded(io.RawIOBase):
@@ -119,7 +120,7 @@ class Archive:
     """The outer tar: documents and layers by name, never unpacked."""
 
     def __init__(self, tar: tarfile.TarFile, budget: Budget) -> None:
-        self._tar = tar
+        self._tar, self._budget = tar, budget
         self._members: dict[str, tarfile.TarInfo] = {}
         for member in tar:
             budget.spend(0, 1)
@@ -155,10 +156,12 @@ class Archive:
         return orjson.loads(self.text(name))
 
     def text(self, name: str) -> bytes:
+        """Read a document's bytes, at the budget's cost each time: an index may refer to one as often as it likes."""
         with self.open(name) as file:
             data = file.read(DOCUMENT + 1)
         if len(data) > DOCUMENT:
             raise ValueError(f"{name!r} is larger than {DOCUMENT} bytes")
+        self._budget.spend(len(data), 1)
         return data
 
 
@@ -198,6 +201,8 @@ def _parts(name: str) -> list[str]:
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if ".." in parts or "\0" in name:
         raise ValueError(f"{name[:200]!r} leads out of the image")
+    if len(os.fsencode(name)) > LONGEST:
+        raise ValueError(f"{name[:200]!r}... is longer than a path can be")
     return parts
 
 
@@ -206,7 +211,7 @@ def _make(layer: Beneath, tar: tarfile.TarFile, member: tarfile.TarInfo, budget:
     if not parts:
         return  # the root itself
     path, parent, name = "/".join(parts), "/".join(parts[:-1]), parts[-1]
-    layer.make(parent)
+    budget.spend(0, layer.make(parent))
     if name.startswith(WHITEOUT):
         _white_out(layer, parent, name)
     elif member.isdir():

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import orjson
 
+from chaos.embedded.beneath import Beneath
 from chaos.embedded.kubelet import cgroups
 from chaos.embedded.kubelet.container_records import Backoff, PodState, ProbeState, Record
 from chaos.embedded.kubelet.environment import ConfigError, container_environment, service_variables
@@ -272,9 +273,7 @@ class Containers:
             self._event(pod, "Warning", "Failed", f"Error: {error}", path)
             raise ContainerFailed("CreateContainerConfigError", str(error)) from error
         record.user = {"uid": user["uid"], "gid": user["gid"], "supplementalGroups": user["additionalGids"]}
-        bundle.make()
-        bundle.write("config.json", orjson.dumps(config), mode=0o600)
-        bundle.write("termination-log", b"", mode=0o666)
+        await asyncio.to_thread(_put, bundle, orjson.dumps(config))
         self._event(pod, "Normal", "Created", "Container created", path)
         self._ended[cid] = asyncio.Event()
         try:
@@ -547,3 +546,9 @@ class Containers:
             self.state.resizing = ""
             self._event(pod, "Normal", "ResizeCompleted", f"Pod resize completed: {resize_summary(pod)}")
             self.report()
+
+
+def _put(bundle: Beneath, config: bytes) -> None:
+    bundle.make()
+    bundle.write("config.json", config, mode=0o600)
+    bundle.write("termination-log", b"", mode=0o666)

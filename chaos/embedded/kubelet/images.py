@@ -26,10 +26,14 @@ from chaos.embedded.beneath import remove_tree
 from chaos.embedded.kubelet.archives import HOPS, Archive, Budget, TarError, budget_of, digest_of, opened, unpack_layer
 from chaos.embedded.kubelet.node_machine import HOME
 from chaos.errors import Misuse
-from chaos.names import IMAGE, full_image_name
+from chaos.names import IMAGE, full_image_name, is_image_name
 
 ALIASES: Final = "SHAREDFATE_IMAGE_ALIASES"
+MOST_NAMES: Final = 1_000  # of images in one archive
+MOST_LAYERS: Final = 127  # of an image, as docker has it; their paths must fit into one mount's options
 OWN_USER: Final = "65532:65532"  # of the installation's image, as its Dockerfile has it
+BLOBS: Final = "blobs/sha256/"  # where an OCI layout keeps its contents, each by its digest
+NAMED: Final = 24  # digits of a layer's digest that name its directory: 127 such names fit into a mount's options
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _BROKEN: Final = (
     TarError, OSError, EOFError, zlib.error, lzma.LZMAError, LookupError, ValueError, TypeError, AttributeError,
@@ -98,10 +102,11 @@ class Images:
         self._refresh()
         return self._loaded.get(wanted)
 
-    def names(self) -> list[tuple[str, int]]:
-        """(name, size in bytes) of every image, for a Node's status."""
+    def largest(self, most: int) -> list[tuple[str, int]]:
+        """(name, size in bytes) of at most `most` images, the largest first, for a Node's status."""
         self._refresh()
-        return sorted((name, image.size) for name, image in (self._own | self._loaded).items())
+        sizes = ((name, image.size) for name, image in (self._own | self._loaded).items())
+        return sorted(sizes, key=lambda one: (-one[1], one[0]))[:most]
 
     def _refresh(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -125,11 +130,14 @@ class Images:
         """Unpack a `docker save` or OCI archive; the names of its images. Raises Misuse, with the file and the problem,
         and leaves nothing behind then. `budget` replaces the bounds by the archive's size.
         """
+        from chaos import documents
+
         fresh: list[Path] = []
         try:
-            budget = budget or budget_of(archive, self.directory)
-            with archive.open("rb") as file, opened(file, budget.size) as tar:
-                found = list(self._read_archive(Archive(tar, budget), archive, budget, fresh))
+            with documents.open_file(archive) as file:
+                budget = budget or budget_of(file, self.directory)
+                with opened(file, budget.size) as tar:
+                    found = self._read_archive(Archive(tar, budget), archive, budget, fresh)
         except BaseException as error:
             for path in fresh:
                 with contextlib.suppress(OSError):
@@ -150,27 +158,25 @@ class Images:
     def _read_archive(self, source: Archive, archive: Path, budget: Budget, fresh: list[Path]) -> list[Image]:
         if source.has("manifest.json"):
             entries = source.document("manifest.json")
-            rows = [(e["Config"], list(e["Layers"]), e.get("RepoTags") or []) for e in entries]
+            rows = [_Row(e["Config"], list(e["Layers"]), _names(e.get("RepoTags") or [])) for e in entries]
         elif source.has("index.json"):
             manifests = source.document("index.json")["manifests"]
             rows = [row for manifest in manifests for row in _read_oci(source, manifest)]
         else:
             raise Misuse(f"{archive}: contains neither manifest.json (docker save) nor index.json (OCI layout)")
-        images = [
-            self._make(source, config, layers, full_image_name(str(tag)), budget, fresh)
-            for config, layers, tags in rows
-            for tag in tags
-        ]
-        if not images:
+        named = [(row, name) for row in rows for name in row.names]
+        if not named:
             raise Misuse(f"{archive}: its images have no name; save them by name: docker save NAME:TAG")
-        return images
+        if len(named) > MOST_NAMES:
+            raise ValueError(f"it names {len(named)} images, and at most {MOST_NAMES} are taken")
+        return [self._make(source, row, name, budget, fresh) for row, name in named]
 
-    def _make(
-        self, source: Archive, config: str, layers: list[str], name: str, budget: Budget, fresh: list[Path]
-    ) -> Image:
-        raw = source.text(config)
+    def _make(self, source: Archive, row: _Row, name: str, budget: Budget, fresh: list[Path]) -> Image:
+        if len(row.layers) > MOST_LAYERS:
+            raise ValueError(f"{name[:200]!r} has {len(row.layers)} layers, and at most {MOST_LAYERS} are taken")
+        raw = _blob(source, row.config)
         wishes = orjson.loads(raw).get("config") or {}
-        unpacked = [self._unpack(source, layer, budget, fresh) for layer in layers]
+        unpacked = [self._unpack(source, layer, budget, fresh) for layer in row.layers]
         for kind, fields in ((list, ("Env", "Entrypoint", "Cmd")), (str, ("WorkingDir", "User"))):
             for field_name in fields:
                 value = wishes.get(field_name)
@@ -196,10 +202,8 @@ class Images:
         with source.open(layer) as file:
             digest = digest_of(file)
             size = file.tell()
-        declared = layer.removeprefix("blobs/sha256/")
-        if declared != layer and declared != digest:
-            raise ValueError(f"the content of {layer!r} does not match its digest")
-        target = self.directory / digest[:32]
+        _match(layer, digest)
+        target = self.directory / digest[:NAMED]
         if not target.is_dir():
             scratch = Path(tempfile.mkdtemp(dir=self.directory, prefix="layer-"))
             fresh.append(scratch)
@@ -211,24 +215,57 @@ class Images:
         return target.name, size
 
 
-def _read_oci(
-    source: Archive, entry: Mapping[str, Any], names: tuple[str, ...] = (), depth: int = HOPS
-) -> list[tuple[str, list[str], list[str]]]:
-    """(configuration, layers, names) of the images that an index entry refers to."""
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What an archive says of one image: the members that hold its configuration and its layers, and its names."""
 
-    def blob(digest: str) -> str:
+    config: str
+    layers: list[str]
+    names: list[str]
+
+
+def _names(given: Any) -> list[str]:
+    """The full names; raises ValueError for one that no pod could write."""
+    for name in given:
+        if not isinstance(name, str) or not is_image_name(name):
+            raise ValueError(f"{str(name)[:200]!r} is no name of an image")
+    return [full_image_name(name) for name in given]
+
+
+def _match(member: str, digest: str) -> None:
+    """Raise ValueError when a member that is named by a digest has another one."""
+    declared = member.removeprefix(BLOBS)
+    if declared not in (member, digest):
+        raise ValueError(f"the content of {member!r} does not match its digest")
+
+
+def _blob(source: Archive, member: str) -> bytes:
+    """Read a document whose name may be its digest; raises ValueError when it is another one's."""
+    raw = source.text(member)
+    _match(member, hashlib.sha256(raw).hexdigest())
+    return raw
+
+
+def _read_oci(
+    source: Archive, entry: Mapping[str, Any], names: list[str] | None = None, depth: int = HOPS
+) -> list[_Row]:
+    """The images that an index entry refers to."""
+
+    def member(digest: str) -> str:
         if not _DIGEST.fullmatch(digest):
             raise ValueError(f"{digest[:100]!r} is not a digest")
-        return "blobs/" + digest.replace(":", "/")
+        return BLOBS + digest.removeprefix("sha256:")
 
     if not depth:
         raise ValueError("its indexes are nested too deeply")
     notes = entry.get("annotations") or {}
     found = notes.get("io.containerd.image.name") or notes.get("org.opencontainers.image.ref.name")
-    names = (found,) if found else names
-    manifest = source.document(blob(entry["digest"]))
+    names = _names([found]) if found else names or []
+    manifest = orjson.loads(_blob(source, member(entry["digest"])))
     if "manifests" in manifest:
         machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
         ours = [m for m in manifest["manifests"] if (m.get("platform") or {}).get("architecture", machine) == machine]
         return [row for m in ours for row in _read_oci(source, m, names, depth - 1)]
-    return [(blob(manifest["config"]["digest"]), [blob(layer["digest"]) for layer in manifest["layers"]], list(names))]
+    return [
+        _Row(member(manifest["config"]["digest"]), [member(layer["digest"]) for layer in manifest["layers"]], names)
+    ]

@@ -14,10 +14,12 @@ from datetime import UTC, datetime, timedelta
 from typing import BinaryIO, Final
 
 from chaos.embedded.beneath import Beneath
+from chaos.embedded.kubelet.nodeinit import LOG_BYTES
 from chaos.embedded.node_api import LogOptions
 
 POLL: Final = 0.05  # seconds between looks at a log that is followed
 CHUNK: Final = 1 << 16
+MOST: Final = 2 * LOG_BYTES  # bytes of a file that are looked at, its last ones; the node rotates it long before
 LONGEST: Final = 1 << 17  # bytes of a line; the node writes 16 KiB at most, the rest is somebody else's doing
 
 
@@ -35,8 +37,10 @@ def tail_text(directory: Beneath, path: str, *, lines: int, limit: int) -> str:
     """The last lines of a log, for termination messages."""
     kept = b""
     with contextlib.ExitStack() as files:
-        opened = [(file, _tail_start(file, end, lines), end) for file, end in _opened(directory, path, files)]
-        for file, start, end in opened[-1:] if opened and opened[-1][1] else opened:
+        for file, begin, end in _opened(directory, path, files):
+            start = _tail_start(file, begin, end, lines)
+            if start > begin:
+                kept = b""  # this one alone has as many lines
             file.seek(start)
             for line in _lines(file, end):
                 kept = (kept + render(line, timestamps=False))[-limit:]
@@ -59,14 +63,14 @@ async def read_log(
             raise LookupError("the container has no log")
         wanted = options.tail_lines
         starts = []
-        for file, end in reversed(files):
-            start = 0
+        for file, begin, end in reversed(files):
+            start = begin
             if wanted is not None:
-                start = await asyncio.to_thread(_tail_start, file, end, wanted)
-                if start:
+                start = await asyncio.to_thread(_tail_start, file, begin, end, wanted)
+                if start > begin:
                     wanted = 0
                 else:
-                    wanted -= min(wanted, await asyncio.to_thread(_count, file, end))
+                    wanted -= min(wanted, await asyncio.to_thread(_count, file, begin, end))
             starts.append((file, start, end))
         for file, start, end in reversed(starts):
             file.seek(start)
@@ -97,13 +101,14 @@ async def read_log(
                 return
 
 
-def _opened(directory: Beneath, path: str, stack: contextlib.ExitStack) -> list[tuple[BinaryIO, int]]:
-    """The log's existing files, oldest first, each with its present size."""
+def _opened(directory: Beneath, path: str, stack: contextlib.ExitStack) -> list[tuple[BinaryIO, int, int]]:
+    """The log's existing files, oldest first, each with the range that is looked at: to its present end."""
     found = []
     for name in (path + ".1", path):
         with contextlib.suppress(OSError):
             file = stack.enter_context(directory.stream(name))
-            found.append((file, os.fstat(file.fileno()).st_size))
+            size = os.fstat(file.fileno()).st_size
+            found.append((file, max(0, size - MOST), size))
     return found
 
 
@@ -152,17 +157,17 @@ def _lines(file: BinaryIO, end: int | None, *, most: int | None = None) -> Itera
         file.seek(position)
 
 
-def _count(file: BinaryIO, end: int) -> int:
-    """Count lines in the first `end` bytes."""
-    file.seek(0)
+def _count(file: BinaryIO, begin: int, end: int) -> int:
+    """Count the lines between two offsets."""
+    file.seek(begin)
     return sum(1 for _ in _lines(file, end))
 
 
-def _tail_start(file: BinaryIO, end: int, lines: int) -> int:
-    """The offset of the last `lines` whole lines before `end`; 0 when there are no more."""
+def _tail_start(file: BinaryIO, begin: int, end: int, lines: int) -> int:
+    """The offset of the last `lines` whole lines between two offsets; `begin` when there are no more."""
     position, found = end, 0
-    while position > 0:
-        size = min(CHUNK, position)
+    while position > begin:
+        size = min(CHUNK, position - begin)
         position -= size
         file.seek(position)
         data = file.read(size)
@@ -171,4 +176,4 @@ def _tail_start(file: BinaryIO, end: int, lines: int) -> int:
             found += 1
             if found > lines:
                 return position + at + 1
-    return 0
+    return begin

@@ -51,6 +51,7 @@ SCRAPE_SECONDS: Final = 0.95  # between two readings of containers' usage
 RENEW: Final = 10.0  # seconds between renewals of the node's Lease
 LEASE_NAMESPACE: Final = "kube-node-lease"
 PODS: Final = 110
+MOST_IMAGES: Final = 50  # in a Node's status, as a kubelet's nodeStatusMaxImages
 RESERVED: Final = 100 << 20  # bytes kept from pods
 _log = logging.getLogger(__name__)
 
@@ -463,7 +464,7 @@ class Node:
             "capacity": _extended(old.get("capacity")) | capacity,
             "conditions": conditions,
             "daemonEndpoints": {"kubeletEndpoint": {"Port": 10250}},
-            "images": [{"names": [name], "sizeBytes": size} for name, size in self._images.names()],
+            "images": [{"names": [name], "sizeBytes": size} for name, size in self._images.largest(MOST_IMAGES)],
             "nodeInfo": {
                 "architecture": _arch(),
                 "bootID": self._boot,

@@ -164,6 +164,19 @@ def lay(name: str, target: str, lower: list[str], upper: str, work: str) -> None
     mount(name, target, "overlay", 0, f"lowerdir={':'.join(lower)},upperdir={upper},workdir={work}")
 
 
+def lay_image(lower: list[str], directory: str) -> None:
+    """Mount a container's root over an image's layers, named from their common directory: a mount's options are a page,
+    and an image may have 127 layers.
+    """
+    images = f"{HOME}/images"
+    os.chdir(images)
+    try:
+        names = [layer.removeprefix(images + "/") for layer in lower]
+        lay("container", f"{directory}/root", names, f"{directory}/up", f"{directory}/work")
+    finally:
+        os.chdir("/")
+
+
 def make_root(config: dict[str, Any]) -> None:
     """Build the node's mounts in the new mount namespace, with the node's root as `/` at the end."""
     base = config["base"]
@@ -346,13 +359,25 @@ class Readable(Protocol):
     def on_ready(self) -> None: ...
 
 
+def open_log(path: str) -> int:
+    """Open a log to append to. Whatever else a pod put there is removed: a FIFO would block the node for ever."""
+    flags = os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with contextlib.suppress(OSError):
+        fd = os.open(path, flags, 0o640)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            return fd
+        os.close(fd)
+    os.unlink(path)
+    return os.open(path, flags | os.O_EXCL, 0o640)
+
+
 class Log:
     """A container's output in CRI's format (`<time> stdout F <line>`), rotated; both of its streams write here."""
 
     def __init__(self, path: str) -> None:
         self.path = path
         os.makedirs(os.path.dirname(path), exist_ok=True)
-        self.fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o640)
+        self.fd = open_log(path)
         self.size = os.fstat(self.fd).st_size
         self.users = 0
 
@@ -364,10 +389,16 @@ class Log:
             os.write(self.fd, data)
         self.size += len(data)
         if self.size > LOG_BYTES:
+            self.rotate()
+
+    def rotate(self) -> None:
+        """Begin a new file. A pod that took the old one's name, or its place, costs log lines, not the node."""
+        with contextlib.suppress(OSError):
             os.rename(self.path, self.path + ".1")
+            fresh = open_log(self.path)
             os.close(self.fd)
-            self.fd = os.open(self.path, os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o640)
-            self.size = 0
+            self.fd = fresh
+        self.size = 0
 
     def release(self) -> None:
         self.users -= 1
@@ -639,14 +670,12 @@ class Init:
         except OSError as error:
             self.forget(container)
             return {"error": f"failed to prepare subPath {part['part']!r} for volumeMount: {error.strerror}"}
-        mount(
-            "container",
-            container.directory + "/root",
-            "overlay",
-            0,
-            f"lowerdir={':'.join(request['lower'])},upperdir={container.directory}/up,workdir={container.directory}/work",
-        )
-        log = Log(request["log"])
+        try:
+            lay_image(request["lower"], container.directory)
+            log = Log(request["log"])
+        except OSError:
+            self.forget(container)
+            raise
         ends: list[int] = []
         for stream_name in (b"stdout", b"stderr"):
             reading, writing = os.pipe()

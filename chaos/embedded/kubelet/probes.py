@@ -18,6 +18,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from chaos.embedded.kubelet.container_records import ProbeState, Record
+from chaos.fields import whole_number
 
 AGENT: Final = "kube-probe/1.36"
 HEAD: Final = 10 * 1024  # bytes of an answer that are read
@@ -41,8 +42,8 @@ class ProbeTarget:
 
     def port(self, port: int | str) -> int:
         """Resolve a port's number or name. Raises ProbeFailed."""
-        if isinstance(port, int) or str(port).isdigit():
-            return int(port)
+        if (number := port if isinstance(port, int) else whole_number(port)) is not None:
+            return number
         for entry in self.container.get("ports") or []:
             if entry.get("name") == port:
                 return int(entry["containerPort"])

@@ -247,6 +247,10 @@ class Sandbox:
             address = await self._network.attach_pod(self.node, self.uid, f"/proc/self/fd/{fds[0]}")
             if network.chained:
                 await self._chain(plugins, network, pod, address)
+        await asyncio.to_thread(self._write_files, pod, address)
+        return address
+
+    def _write_files(self, pod: Object, address: str) -> None:
         self.directory.make()
         for name, text in (
             ("hosts", plan_hosts(pod, address, self.hostname)),
@@ -254,7 +258,6 @@ class Sandbox:
             ("resolv.conf", plan_resolv(pod, self._resolv)),
         ):
             self.directory.write(name, text.encode())
-        return address
 
     def _plugins(self) -> cni.Plugins:
         return cni.Plugins(self._machine(), self.directory, self.inside, self.cgroup)

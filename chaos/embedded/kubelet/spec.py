@@ -19,6 +19,7 @@ from chaos.embedded.kubelet.images import Image
 from chaos.embedded.kubelet.volumes import Volume
 from chaos.embedded.quantity import parse_quantity
 from chaos.embedded.resources import Object
+from chaos.fields import whole_number
 
 CAPABILITIES: Final = (
     "AUDIT_WRITE",
@@ -203,19 +204,27 @@ def plan_seccomp(capabilities: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def _user_id(text: str) -> int:
+    """The number of an image's user or group. Raises SpecError."""
+    number = whole_number(text)
+    if number is None:
+        raise SpecError(
+            f"the image's user is a name ({text[:64]}), and here it must be a number: set securityContext.runAsUser"
+        )
+    if not 0 <= number < 1 << 31:
+        raise SpecError(f"the image's user {number} is not from 0 to {(1 << 31) - 1}: set securityContext.runAsUser")
+    return number
+
+
 def plan_user(pod: Object, container: Mapping[str, Any], image: Image) -> dict[str, Any]:
     """uid, gid, additionalGids. Raises SpecError when runAsNonRoot is violated."""
     context = {**(pod["spec"].get("securityContext") or {}), **(container.get("securityContext") or {})}
     name, _, group = image.user.partition(":")
     uid = context.get("runAsUser")
     if uid is None:
-        if name and not name.isdigit() and name != "root":
-            raise SpecError(
-                f"the image's user is a name ({name}), and here it must be a number: set securityContext.runAsUser"
-            )
-        uid = int(name) if name.isdigit() else 0
+        uid = 0 if name in ("", "root") else _user_id(name)
     root = context.get("runAsUser") == 0  # whose group is its own, whatever the image's user
-    gid = context.get("runAsGroup", int(group) if group.isdigit() and not root else 0)
+    gid = context.get("runAsGroup", 0 if root or group in ("", "root") else _user_id(group))
     if context.get("runAsNonRoot") and uid == 0:
         raise SpecError(
             "container has runAsNonRoot and image will run as root "

@@ -183,6 +183,14 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
     ("spec.volumes[0].hostPath.path", _volume(hostPath={"path": ""})),
     ("spec.volumes[0].hostPath.path", _volume(hostPath={"path": "etc"})),
     ("spec.volumes[0].hostPath.path", _volume(hostPath={"path": "/a\0"})),
+    *(
+        ("spec.volumes[0].gitRepo.directory", _volume(gitRepo={"repository": "https://x/y", "directory": path}))
+        for path in DESCENDING
+    ),
+    *(
+        ("spec.volumes[0].csi.driver", _volume(csi={"driver": name}))
+        for name in ("", "../x", "/etc", "a/b", "..", ".", "a..b", "x\0y", "a" * 64, "-a", "ü")
+    ),
     ("spec.volumes[0].hostPath.type", _volume(hostPath={"path": "/a", "type": "Anything"})),
     ("spec.volumes[0].emptyDir.medium", _volume(emptyDir={"medium": "Disk"})),
     ("spec.volumes[0].emptyDir.sizeLimit", _volume(emptyDir={"sizeLimit": "-1"})),
@@ -422,6 +430,8 @@ def test_a_hostile_pod_is_refused_with_its_field(
         _context(runAsUser=2**31 - 1, runAsGroup=0),
         _sysctl("net.ipv4.ip_unprivileged_port_start"),
         _sysctl("net/core/somaxconn"),
+        _volume(gitRepo={"repository": "https://x/y", "directory": "a/..b"}),
+        _volume(csi={"driver": "CSI.example.com"}),
         _container(resources={"limits": {"memory": "16Mi"}}),
         _container(env=[{"name": "A", "value": "ü\n\t"}]),
         _context(capabilities={"add": ["NET_ADMIN", "CAP_SYS_ADMIN"], "drop": ["ALL"]}),

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import string
 import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
 from chaos.embedded.api import discovery
+from chaos.embedded.clock import micro_stamp, stamp
 from chaos.embedded.network.policies import plan_policies, render_policies
 from chaos.embedded.network.services import plan_host_ports, plan_services, render_services
 from chaos.embedded.resources import ENDPOINT_SLICE, NAMESPACE, NETWORK_POLICY, POD, SERVICE
 from chaos.embedded.store import copy
+from chaos.errors import ApiError
 from tests.embedded.api.conftest import World, config_map, deployment, pod
 
 pytestmark = pytest.mark.live
@@ -387,6 +394,94 @@ def test_malformed_requests_are_never_a_fault_of_the_server(world: World, namesp
 @pytest.mark.slow
 def test_ten_thousand_malformed_requests_are_never_a_fault_of_the_server(world: World, namespace: str) -> None:
     attack(world, namespace, 10_000, 4711)
+
+
+DIGITS = ("٣", "²", "１", "1_0", " 1", "9" * 5_000, "-" + "9" * 5_000, "--5", "1e3", "0x10", "")
+"""What some reader of numbers takes for one, or stumbles over."""
+
+
+@pytest.mark.parametrize("text", DIGITS, ids=[ascii(one)[:12] for one in DIGITS])
+def test_digits_of_any_kind_are_never_a_fault_of_the_server(world: World, namespace: str, text: str) -> None:
+    world.cluster.create(pod("p", namespace) | {"metadata": {"name": "p", "namespace": namespace}})
+    where = f"/api/v1/namespaces/{namespace}/pods/p"
+    said = quote(text)
+    operation = {"path": f"/spec/containers/{text}", "from": f"/spec/containers/{text}/name", "value": "x"}
+    requests: list[tuple[str, str, Any]] = [
+        *(("GET", f"{where}/log?{name}={said}", None) for name in ("sinceSeconds", "tailLines", "limitBytes")),
+        *(("GET", f"{where[:-2]}?{name}={said}", None) for name in ("limit", "continue")),
+        ("GET", f"{where[:-2]}?labelSelector=a%3E{said}", None),
+        ("POST", f"{where}/portforward?ports={said}", None),
+        ("GET", f"{where}:{said}/proxy/", None),
+        *(
+            ("PATCH", where, [operation | {"op": kind}])
+            for kind in ("add", "move", "copy", "remove", "test", "replace")
+        ),
+        (
+            "PUT",
+            where,
+            pod("p", namespace, nodeName="")
+            | {"metadata": {"name": "p", "annotations": {"controller.kubernetes.io/pod-deletion-cost": text}}},
+        ),
+    ]
+    for method, path, body in requests:
+        content = TYPES[4] if method == "PATCH" else "application/json"
+        data = None if body is None else json.dumps(body).encode()
+        answer = world.cluster._pool.request(method, world.url + path, body=data, headers={"Content-Type": content})
+        assert answer.status < 500 or answer.status == 503, (method, path, answer.data[:300])
+
+
+TIMES = (
+    "2020-02-30T00:00:00Z", "2020-01-01T00:00:60Z", "2020-01-01T24:00:00Z", "2020-01-01t00:00:00z", "2020-01-01",
+    "20200101T000000Z", "0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "0000-01-01T00:00:00Z",
+    "2020-01-01T00:00:00+24:00", "2020-01-01T00:00:00", "٢020-01-01T00:00:00Z",
+)  # fmt: skip
+"""Times of no calendar, and of none that everybody who reads them knows."""
+
+
+@pytest.mark.parametrize("text", TIMES)
+def test_a_time_that_is_none_is_refused_before_anybody_reads_it(world: World, namespace: str, text: str) -> None:
+    event = {"metadata": {"name": "e", "namespace": namespace}, "involvedObject": {"namespace": namespace}}
+    with pytest.raises(ApiError) as caught:
+        world.cluster.create({"apiVersion": "v1", "kind": "Event", **event, "firstTimestamp": text})
+    assert caught.value.code == 400
+    assert world.kubectl("get", "events", "-n", namespace).returncode == 0
+    log = world.kubectl("get", "--raw", f"/api/v1/namespaces/{namespace}/pods/p/log?sinceTime={quote(text)}")
+    assert "Internal error" not in log.stderr
+
+
+def test_the_first_year_is_written_with_four_digits(world: World, namespace: str) -> None:
+    event = {"metadata": {"name": "e", "namespace": namespace}, "involvedObject": {"namespace": namespace}}
+    world.cluster.create({"apiVersion": "v1", "kind": "Event", **event, "firstTimestamp": "0001-01-01T00:00:00Z"})
+    assert stamp(datetime(1, 1, 1, tzinfo=UTC)) == "0001-01-01T00:00:00Z"
+    assert micro_stamp(datetime(999, 1, 1, tzinfo=UTC)) == "0999-01-01T00:00:00.000000Z"
+    assert world.kubectl("get", "events", "-n", namespace).returncode == 0
+
+
+LONG: dict[str, Callable[[list[str]], dict[str, Any]]] = {
+    "variables of one name": lambda names: {"env": [{"name": "A", "value": ""} for _ in names]},
+    "variables": lambda names: {"env": [{"name": name, "value": ""} for name in names]},
+    "ports of one number, each with another of the node": lambda names: {
+        "ports": [{"containerPort": 1, "hostPort": index + 1} for index, _ in enumerate(names)]
+    },
+    "ports of one number": lambda names: {"ports": [{"containerPort": 1} for _ in names]},
+    "mounts": lambda names: {"volumeMounts": [{"name": name, "mountPath": f"/{name}"} for name in names]},
+}
+
+
+@pytest.mark.parametrize("what", LONG)
+def test_a_list_of_any_length_costs_in_proportion(world: World, namespace: str, what: str) -> None:
+    """Four times as many entries may take eight times as long on a busy machine, and not sixteen times."""
+    took = []
+    for count in (2_000, 8_000):
+        body = pod("p", namespace)
+        body["spec"]["containers"][0] |= LONG[what]([f"x{index}" for index in range(count)])
+        began = time.perf_counter()
+        with contextlib.suppress(ApiError):
+            world.cluster.create(body)
+        took.append(time.perf_counter() - began)
+        with contextlib.suppress(ApiError):
+            world.cluster.delete("Pod", "p", namespace)
+    assert took[1] < 8 * took[0] + 0.5, took
 
 
 def test_a_body_over_three_megabytes_is_refused(world: World, namespace: str) -> None:

@@ -154,6 +154,21 @@ HOSTILE: dict[str, tuple[Callable[[str], tuple[Row, ...]], bool]] = {
     "owner that is none": (lambda m: (file("f", uid=2**40),), True),
     "a name with a NUL": (lambda m: (("f", {"pax_headers": {"path": f"{OUT}\0x"}}),), True),
     "a name too long": (lambda m: (file("n" * 300),), True),
+    "a path that no program could open": (lambda m: (file("d/" * 2050 + "f"),), True),
+    "a path of three hundred directories": (lambda m: (file("d/" * 300 + "f"),), False),
+    "whiteout as a directory": (lambda m: (directory(".wh.x"), file(".wh.x/y")), False),
+    "whiteout as a link": (lambda m: (link(".wh.l", m), file("l/new")), True),
+    "hard link to a whiteout": (lambda m: (file(".wh.x"), hard("y", "x")), True),
+    "hard link to a fifo": (lambda m: (("f", {"type": tarfile.FIFOTYPE}), hard("g", "f")), True),
+    "a chain of hard links": (lambda m: (file("0"), *(hard(str(i + 1), str(i)) for i in range(300))), False),
+    "one name as a file, a directory, a link and a hard link": (
+        lambda m: (file("h"), file("f"), directory("f"), file("f/g"), link("f", m), hard("f", "h")), False),
+    "name of a sparse file upwards": (
+        lambda m: (("f", {"data": b"1\n0\n1\n".ljust(512, b"\0") + b"x", "pax_headers": {
+            "GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1",
+            "GNU.sparse.name": f"{OUT}/new"}}),), True),
+    "attributes of the overlay": (
+        lambda m: (("f", {"pax_headers": {"SCHILY.xattr.trusted.overlay.redirect": f"{m}/file"}}),), False),
     "no name": (lambda m: (file("./"),), False),
 }  # fmt: skip
 
@@ -201,6 +216,53 @@ def test_layers_that_are_links_to_each_other_are_what_docker_saves(place: tuple[
     assert images.load(saved(tmp / "image.tar", layer(file("a")), manifest=manifest, extra=extra))
 
 
+# What a manifest may name an image; nothing else gets into the list of images.
+NO_NAMES: list[Any] = [
+    "", " ", "x y", "x\n", "x\0", "../../x", "/", ":", "a:b:c", "@sha256:x", "x@sha256:", "X/Y:Z", "-x", "x" * 256,
+    "x:" + "t" * 129, "\u0661", None, 7, True, {"a": 1}, ["x"],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_an_image_has_a_name_that_a_pod_could_write(place: tuple[Images, Path, Path], name: Any) -> None:
+    images, _, tmp = place
+    manifest = [{"Config": "config.json", "RepoTags": [name], "Layers": []}]
+    with pytest.raises(Misuse, match="is no name of an image"):
+        images.load(saved(tmp / "image.tar", manifest=manifest))
+    assert list(images.directory.iterdir()) == []
+
+
+def many(entries: int, names: int, layers: int) -> list[Any]:
+    """A manifest that refers to the same members over and over."""
+    tags = [f"x{index}" for index in range(names)]
+    return [{"Config": "config.json", "RepoTags": tags, "Layers": ["0/layer.tar"] * layers}] * entries
+
+
+@pytest.mark.parametrize(("entries", "names", "layers"), [(1, 1001, 1), (1001, 1, 1), (1, 1, 128), (1, 1, 500_000)])
+def test_what_a_manifest_refers_to_is_bounded(
+    place: tuple[Images, Path, Path], entries: int, names: int, layers: int
+) -> None:
+    images, _, tmp = place
+    archive = saved(tmp / "image.tar", layer(file("a")), manifest=many(entries, names, layers))
+    with pytest.raises(Misuse, match="at most"):
+        images.load(archive)
+    assert list(images.directory.iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", ["fifo", "directory", "device", "nothing"])
+def test_what_is_no_file_is_said_at_once(place: tuple[Images, Path, Path], kind: str) -> None:
+    images, _, tmp = place
+    path = tmp / "image.tar"
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    with pytest.raises(Misuse, match=r"image\.tar: (cannot be read: it is|no such file)"):
+        images.load(path)
+
+
 CONFIGS: list[Any] = [
     [], "x", 7, {"config": {"Env": "A=B"}}, {"config": {"Env": [1]}}, {"config": {"Env": ["A=\0"]}},
     {"config": {"Cmd": {"a": "b"}}}, {"config": {"Entrypoint": [None]}}, {"config": {"WorkingDir": 7}},
@@ -233,24 +295,63 @@ def test_an_index_names_digests(place: tuple[Images, Path, Path], digest: Any) -
     assert untouched(machine)
 
 
+def of_digests(*contents: bytes) -> tuple[dict[str, bytes], list[str]]:
+    """(blobs by their true digests, these digests)."""
+    digests = [hashlib.sha256(content).hexdigest() for content in contents]
+    return {f"sha256/{d}": c for d, c in zip(digests, contents, strict=True)}, [f"sha256:{d}" for d in digests]
+
+
 def test_an_index_that_holds_itself_and_a_layer_of_another_digest_are_refused(place: tuple[Images, Path, Path]) -> None:
     images, _, tmp = place
     name = "0" * 64
     loop = orjson.dumps({"manifests": [{"digest": f"sha256:{name}"}]})
-    with pytest.raises(Misuse, match="too deep"):
+    with pytest.raises(Misuse, match="digest"):
         images.load(oci(tmp / "i.tar", {f"sha256/{name}": loop}, orjson.loads(loop)))
-    content = layer(file("a"))
-    blobs = {"sha256/" + "1" * 64: b"{}", "sha256/" + "2" * 64: content}
-    manifest = {"config": {"digest": "sha256:" + "1" * 64}, "layers": [{"digest": "sha256:" + "2" * 64}]}
-    blobs[f"sha256/{name}"] = orjson.dumps(manifest)
-    annotations = {"org.opencontainers.image.ref.name": "x"}
-    index = {"manifests": [{"digest": f"sha256:{name}", "annotations": annotations}]}
+    blobs, (config, content) = of_digests(b"{}", layer(file("a")))
+
+    def index_of(layer_digest: str) -> Any:
+        more, (manifest,) = of_digests(
+            orjson.dumps({"config": {"digest": config}, "layers": [{"digest": layer_digest}]})
+        )
+        blobs.update(more)
+        annotations = {"org.opencontainers.image.ref.name": "x"}
+        return {"manifests": [{"digest": manifest, "annotations": annotations}]}
+
+    blobs["sha256/" + "2" * 64] = layer(file("a"))
+    with pytest.raises(Misuse, match="digest"):
+        images.load(oci(tmp / "i.tar", blobs, index_of("sha256:" + "2" * 64)))
+    assert images.load(oci(tmp / "i.tar", blobs, index_of(content)))
+
+
+@pytest.mark.parametrize("lie", ["manifest", "configuration"])
+def test_a_document_of_another_digest_is_refused(place: tuple[Images, Path, Path], lie: str) -> None:
+    images, _, tmp = place
+    blobs, (config,) = of_digests(b'{"config": {}}')
+    manifest = orjson.dumps({"config": {"digest": config}, "layers": []})
+    more, (whole,) = of_digests(manifest)
+    blobs |= more
+    index = {"manifests": [{"digest": whole, "annotations": {"org.opencontainers.image.ref.name": "x"}}]}
+    assert images.load(oci(tmp / "i.tar", blobs, index))
+    blobs[(whole if lie == "manifest" else config).replace(":", "/")] += b" "
     with pytest.raises(Misuse, match="digest"):
         images.load(oci(tmp / "i.tar", blobs, index))
-    blobs[f"sha256/{hashlib.sha256(content).hexdigest()}"] = content
-    manifest["layers"] = [{"digest": f"sha256:{hashlib.sha256(content).hexdigest()}"}]
-    blobs[f"sha256/{name}"] = orjson.dumps(manifest)
-    assert images.load(oci(tmp / "i.tar", blobs, index))
+
+
+@pytest.mark.parametrize(("wide", "deep", "why"), [(300, 2, "members"), (2, 3, "nested too deeply")])
+def test_indexes_that_multiply_or_nest_are_refused_in_time(
+    place: tuple[Images, Path, Path], wide: int, deep: int, why: str
+) -> None:
+    images, _, tmp = place
+    blobs, (config,) = of_digests(b"{}")
+    more, (inner,) = of_digests(orjson.dumps({"config": {"digest": config}, "layers": []}))
+    blobs |= more
+    for _ in range(deep):
+        more, (inner,) = of_digests(orjson.dumps({"manifests": [{"digest": inner}] * wide}))
+        blobs |= more
+    annotations = {"org.opencontainers.image.ref.name": "x"}
+    index = {"manifests": [{"digest": inner, "annotations": annotations}] * wide}
+    with pytest.raises(Misuse, match=why):
+        images.load(oci(tmp / "i.tar", blobs, index), budget=Budget(64 << 20, members=20_000))
 
 
 SMALL = 1 << 20
@@ -261,6 +362,7 @@ BOMBS: dict[str, Callable[[Path], Path]] = {
     "bzip2": lambda p: saved(p, bz2.compress(layer(file("a", ZEROS)))),
     "xz": lambda p: saved(p, lzma.compress(layer(file("a", ZEROS)))),
     "many small files": lambda p: saved(p, layer(*(file(f"f{i}", b"") for i in range(3000)))),
+    "many directories in few names": lambda p: saved(p, layer(*(file(f"{i}/" + "d/" * 300) for i in range(20)))),
     "many layers": lambda p: saved(p, *(layer(file("a", bytes([i]) * (SMALL // 4))) for i in range(8))),
     "a long extended header": lambda p: saved(
         p, gzip.compress(layer(("a", {"pax_headers": {"comment": "x" * (20 << 20)}})))

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from chaos.embedded.api.errors import dangling, not_allowed, required, unsupported, wrong
+from chaos.embedded.api.errors import dangling, not_allowed, required, too_long, unsupported, wrong
 from chaos.embedded.api.validation.claims import claim_template
-from chaos.embedded.api.validation.names import Causes
+from chaos.embedded.api.validation.names import Causes, dns_subdomain, each
 from chaos.embedded.api.validation.references import FILE_FIELDS, field_reference, resource_reference
 from chaos.embedded.quantity import parse_quantity
 
 _MODE: Final = "must be a number between 0 and 0777 (octal), both inclusive"
+_LONGEST_DRIVER: Final = 63
 _NO_BACKSTEPS: Final = "must not contain '..'"
 _HOST_TYPES: Final = (
     "",
@@ -71,6 +72,13 @@ def no_backsteps(path: str, field: str) -> Causes:
         yield wrong(field, path, _NO_BACKSTEPS)
 
 
+def csi_driver(name: str, field: str) -> Causes:
+    """Validate a driver's name, which the kubelet uses as a directory's (ValidateCSIDriverName)."""
+    if len(name) > _LONGEST_DRIVER:
+        yield too_long(field, _LONGEST_DRIVER)
+    yield from each(field, name, dns_subdomain(name.lower()))
+
+
 def file_mode(holder: Mapping[str, Any], name: str, field: str) -> Causes:
     mode = holder.get(name)
     if mode is not None and not 0 <= mode <= 0o777:
@@ -111,6 +119,10 @@ def volume_source(volume: Mapping[str, Any], where: str) -> Causes:
                 yield required(f"{field}.{name}")
         if kind == "ephemeral" and source.get("volumeClaimTemplate"):
             yield from claim_template(source["volumeClaimTemplate"], f"{field}.volumeClaimTemplate")
+        if kind == "gitRepo":
+            yield from descending_path(source.get("directory") or "", f"{field}.directory")
+        if kind == "csi" and source.get("driver"):
+            yield from csi_driver(source["driver"], f"{field}.driver")
         if kind == "nfs" and not str(source.get("path", "")).startswith("/"):
             yield wrong(f"{field}.path", source.get("path", ""), "must be an absolute path")
 

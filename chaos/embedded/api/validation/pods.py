@@ -24,6 +24,7 @@ from chaos.embedded.api.validation.names import (
     validate_labels,
 )
 from chaos.embedded.quantity import parse_quantity
+from chaos.fields import whole_number
 
 RESTART: Final = ("Always", "OnFailure", "Never")
 DNS: Final = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
@@ -68,8 +69,8 @@ def _annotations(annotations: Mapping[str, str], spec: Mapping[str, Any], field:
         yield wrong(f"{field}[{mirror}]", annotations[mirror], words)
     if cost in annotations:
         text = annotations[cost]
-        canonical = text.isascii() and text.lstrip("-").isdigit() and str(int(text)) == text
-        if not canonical or not -(1 << 31) <= int(text) < 1 << 31:
+        number = whole_number(text)
+        if number is None or str(number) != text or not -(1 << 31) <= number < 1 << 31:
             yield wrong(f"{field}[{cost}]", text, "must be a 32bit integer")
 
 
