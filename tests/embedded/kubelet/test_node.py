@@ -406,9 +406,23 @@ def test_an_image_from_an_archive_runs_with_its_own_settings() -> None:
     in_world(body)
 
 
-def make_archive(path: Path, name: str, config: dict[str, object]) -> None:
-    """A `docker save` archive of two layers, whose second takes away a file of the first: dash, sleep and their
-    libraries.
+def test_an_image_of_as_many_layers_as_docker_makes_runs() -> None:
+    async def body(world: World) -> None:
+        archive = world.run_dir / "app.tar"
+        command = ["/bin/sh", "-c", "for n in 3 64 127; do test -e /layer-$n && echo $n; done; exec /bin/sleep 600"]
+        make_archive(archive, "deep:1", {"Cmd": command, "Env": ["PATH=/bin"]}, layers=127)
+        world.images.load(archive)
+        world.create(pod("p", {"name": "app", "image": "deep:1"}))
+        await world.ready("p")
+        await world.says("p", "app", "127\n")
+        assert await world.logs("p", "app") == "3\n64\n127\n"
+
+    in_world(body)
+
+
+def make_archive(path: Path, name: str, config: dict[str, object], *, layers: int = 2) -> None:
+    """A `docker save` archive of two layers, whose second takes away a file of the first (dash, sleep and their
+    libraries), and of more that add one file each.
     """
     programs = {"/bin/sh": "/bin/dash", "/bin/sleep": "/bin/sleep"}
     for program in tuple(programs.values()):
@@ -433,10 +447,10 @@ def make_archive(path: Path, name: str, config: dict[str, object]) -> None:
         "config.json": orjson.dumps({"config": config}),
         "1/layer.tar": first,
         "2/layer.tar": second,
-        "manifest.json": orjson.dumps(
-            [{"Config": "config.json", "RepoTags": [name], "Layers": ["1/layer.tar", "2/layer.tar"]}]
-        ),
+        **{f"{number}/layer.tar": layer({f"/layer-{number}": b""}) for number in range(3, layers + 1)},
     }
+    names = [member for member in parts if member.endswith(".tar")]
+    parts["manifest.json"] = orjson.dumps([{"Config": "config.json", "RepoTags": [name], "Layers": names}])
     with tarfile.open(path, "w") as tar:
         for member, data in parts.items():
             info = tarfile.TarInfo(member)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import stat
@@ -14,7 +16,7 @@ import pytest
 
 from chaos.embedded.kubelet import devices
 from chaos.embedded.kubelet.spec import FORBIDDEN
-from chaos.embedded.resources import SECRET
+from chaos.embedded.resources import CONFIG_MAP, SECRET
 from tests.embedded.kubelet.nodes import World, in_world, pod, shell
 
 pytestmark = pytest.mark.privileged
@@ -327,6 +329,65 @@ for top in ("/", "/node/"):
             found += [f"{where}/{one}" for one in names]
 print(json.dumps(found))
 """
+
+
+# What a plain pod with a hostPath volume puts where the node's own first process or the server will write or read.
+# {d}: the victim's directory; the victim writes a line, then ends and is started again.
+PLANTS = {
+    "a fifo for the next log": "mkfifo {d}/logs/app/1.log",
+    "a link for the next log": "ln -s /proc/sysrq-trigger {d}/logs/app/1.log",
+    "a dangling link for the next log": "ln -s /nowhere/x {d}/logs/app/1.log",
+    "a directory for the next log": "mkdir -p {d}/logs/app/1.log/x",
+    "a device for the next log": "cp /etc/hostname {d}/logs/app/1.log; ln -sf /dev/tty {d}/logs/app/1.log",
+    "no log any more": "rm -r {d}/logs",
+    "a file for the logs": "mv {d}/logs {d}/aside; touch {d}/logs",
+    "a directory for the old log": "mkdir -p {d}/logs/app/0.log.1/x {d}/logs/app/1.log.1/x",
+    "a huge log": "truncate -s 8T {d}/logs/app/0.log; truncate -s 8T {d}/logs/app/1.log",
+    "fifos for the pod's files": "for f in hosts hostname resolv.conf; do rm -f {d}/$f; mkfifo {d}/$f; done",
+    "fifos for the termination messages": "for f in {d}/containers/*/termination-log; do rm $f; mkfifo $f; done",
+    "a huge termination message": "for f in {d}/containers/*/termination-log; do truncate -s 8T $f; done",
+    "a link for the containers": "mv {d}/containers {d}/aside; ln -s / {d}/containers",
+    "a fifo for a volume": "rm -rf {d}/volumes/files; mkfifo {d}/volumes/files",
+    "a link for a volume": "rm -rf {d}/volumes/files; ln -s /etc {d}/volumes/files",
+    "nothing at all": "rm -rf {d}",
+}
+
+
+@pytest.mark.parametrize("plant", PLANTS)
+def test_a_node_and_the_server_outlive_whatever_a_pod_plants(plant: str) -> None:
+    """The victim may suffer: it is on a node of which another pod owns the directory. Nobody else does."""
+
+    async def body(world: World) -> None:
+        world.create({"metadata": {"name": "c", "namespace": "default"}, "data": {"k": "v"}}, CONFIG_MAP)
+        ended = "until [ -e /files/k ] && [ -e /shared/end ]; do sleep 0.05; done"
+        script = f"yes sixteen-bytes-long | head -c 11000000; {ended}"
+        mounts = [{"name": name, "mountPath": f"/{name}"} for name in ("files", "shared")]
+        victim = shell("app", script, volumeMounts=mounts, terminationMessagePolicy="FallbackToLogsOnError")
+        volumes = [
+            {"name": "files", "configMap": {"name": "c"}},
+            {"name": "shared", "hostPath": {"path": "/var/lib/kubelet/pods/shared", "type": "DirectoryOrCreate"}},
+        ]
+        world.create(pod("victim", victim, volumes=volumes))
+        hostile = shell("app", "exec sleep 600", volumeMounts=[{"name": "kubelet", "mountPath": "/k"}])
+        world.create(pod("p", hostile, volumes=[{"name": "kubelet", "hostPath": {"path": "/var/lib/kubelet"}}]))
+        await world.ready("victim")
+        await world.ready("p")
+        uid = (world.get("victim") or {})["metadata"]["uid"]
+        code, said = await world.run("p", "app", "sh", "-c", PLANTS[plant].format(d=f"/k/pods/{uid}"))
+        assert code == 0, said
+        await world.run("p", "app", "touch", "/k/pods/shared/end")
+        await asyncio.sleep(1)
+        with contextlib.suppress(LookupError):
+            async with asyncio.timeout(10):
+                assert len(await world.logs("victim", "app", tail_lines=5)) < 1 << 20
+        world.create(pod("after", shell("app", "exec sleep 600")))
+        await world.ready("after")
+        await world.delete("victim", grace=0)
+        await world.delete("p", grace=0)
+        kept = world.run_dir / "kubelet" / "pods" / uid
+        await world.until(lambda: not os.path.lexists(kept))
+
+    in_world(body)
 
 
 def test_of_the_machines_files_a_node_and_its_pods_see_a_list_and_nothing_else() -> None:
