@@ -113,18 +113,28 @@ def _check(trial: Path, runs: frozenset[str], reported: _Reported | None) -> tup
         return before, Verdict(result.verdict), result.reason
     claims = checks_of(result.judgement)
     flows = not claims or result.judgement.get("judged") is not None  # whether anything was expected of flows
-    again = judged_again(trial) if flows else None
+    history = _whole_history(trial) if flows or (trial / HEADER_FILE).exists() else None
+    closing = history.events[-1].data if history is not None else {}
+    for name, said in (("verdict", result.verdict), ("reason", result.reason)):
+        if closing.get(name, said) != said:
+            return before, Verdict.INCONCLUSIVE, f"its history was closed with another {name} than its result has"
+    again = judged_again(history) if flows and history is not None else None
     verdict, reason = combined(again, claims)
     # Restarts, and whatever else the trial found, are not in the samples: the sealed result holds them.
     whole = merge([verdict, Verdict(result.verdict)])
     return before, whole, reason if whole is verdict else result.reason
 
 
-def judged_again(trial: Path) -> dict[str, Any]:
-    """Return the judge's answer to a saved history, with the thresholds that it was judged with."""
+def _whole_history(trial: Path) -> History:
+    """Load a trial's history; raises Misuse when anything of it is missing, or not as it was when it was closed."""
     history = History.load(trial)
     if incomplete := history.detect_incomplete():
         raise Misuse(f"its history is not whole: {'; '.join(incomplete)}")
+    return history
+
+
+def judged_again(history: History) -> dict[str, Any]:
+    """Return the judge's answer to a saved history, with the thresholds that it was judged with."""
     header = history.header
     expectation = Expectation.from_dict(header["expectation"], history.flows)
     thresholds = thresholds_from(header.get("thresholds", {}))

@@ -644,7 +644,7 @@ class Trial:
         )
         self._recording.close()
         self._collector.stop()
-        self._writer.end({"verdict": str(verdict), "reason": reason})
+        self._writer.end({"verdict": str(verdict), "reason": reason}, result=result.text())
         self._writer.close()
         result.write(self.directory)
         return result

@@ -56,9 +56,13 @@ class TrialResult:
 
     def write(self, directory: Path) -> None:
         """Write `result.json` whole or not at all, and seal the trial's directory: nothing is written after it."""
-        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "directory"}
-        write_whole(directory / RESULT_FILE, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+        write_whole(directory / RESULT_FILE, self.text())
         seal(directory)
+
+    def text(self) -> str:
+        """Return the text of `result.json`."""
+        kept = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "directory"}
+        return json.dumps(kept, indent=1, sort_keys=True) + "\n"
 
     @classmethod
     def read(cls, path: Path) -> TrialResult:

@@ -15,6 +15,7 @@ replaced in one step whenever a table grows, before the first sample that needs 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import time
@@ -28,12 +29,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from chaos.documents import parse_json, read_bytes, read_json
+from chaos.documents import parse_json, read_bytes, read_json, read_text
 from chaos.errors import Misuse
 from chaos.history.by_flow import FlowSamples
 from chaos.history.files import replacing, write_whole
 from chaos.history.ledger import Entries, Kind, Ledger
 from chaos.history.model import NO_POD, SAMPLE, Cause, Event, EventKind, Outcome, Samples
+from chaos.history.result import RESULT_FILE
 from chaos.model.flow import Flow
 
 SAMPLES_FILE: Final = "samples.arrows"
@@ -46,6 +48,8 @@ _BATCH_ROWS: Final = 8192
 _BATCH_SECONDS: Final = 0.5
 _REWRITTEN_ROWS: Final = 1 << 18  # in memory at a time, when the file is written again
 _RECENT_ROWS: Final = 1 << 16  # of what came by ledgers, kept as samples for `tail`
+_CLOSING: Final = frozenset({"end", "verdict", "reason", "samples", "events", "prints"})  # what the last event says
+_PRIME: Final = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio: spreads values over all bits
 _INSTANT: Final = pa.timestamp("ns", tz="UTC")
 _LATER: Final = frozenset({"sequence"})  # columns that histories of earlier releases do not have
 _NULLS: Final = {"server": NO_POD, "sent": 0}  # what stands for "none" in SAMPLE
@@ -85,6 +89,23 @@ def samples_of(batch: pa.RecordBatch) -> Samples:
             column = column.fill_null(pa.scalar(_NULLS[name], column.type))
         found[name] = column.to_numpy(zero_copy_only=False)
     return found
+
+
+def print_of(samples: Samples) -> int:
+    """Return 64 bits that change with any value of any sample, but not with their order: several loaders have none."""
+    mixed = np.zeros(len(samples), np.uint64)
+    for name in SAMPLE.names or ():
+        mixed = (mixed ^ samples[name].astype(np.uint64)) * _PRIME
+        mixed ^= mixed >> np.uint64(32)
+    return int(mixed.sum(dtype=np.uint64))
+
+
+def digest_of(texts: Iterable[str]) -> str:
+    """Return the SHA-256 of texts, one after the other."""
+    found = hashlib.sha256()
+    for text in texts:
+        found.update(text.encode())
+    return found.hexdigest()
 
 
 def event_line(event: Event) -> str:
@@ -148,12 +169,34 @@ class History:
                 found.append("it holds other numbers of samples than when it was closed")
             if closing.data.get("events") != len(self.events) - 1:
                 found.append("it holds another number of events than when it was closed")
+            found += self._detect_changed(closing.data)
         for name, words in (("outcome", Outcome), ("cause", Cause)):
             if strange := sorted(set(np.unique(self.samples[name]).tolist()) - set(words)):
                 found.append(f"{name} {', '.join(map(str, strange))} is none that a loader knows")
         if (self.samples["flow"] >= len(self.flows)).any():
             found.append("samples are of flows that it does not name")
         return found
+
+    def _detect_changed(self, closing: Mapping[str, Any]) -> list[str]:
+        """Return which parts are not those of which the closing event holds fingerprints, a sentence each. Histories of
+        earlier releases have none.
+        """
+        prints: Mapping[str, Any] = closing.get("prints") or {}
+        present: dict[str, Callable[[], str]] = {
+            "samples": lambda: f"{print_of(self.samples):016x}",
+            "events": lambda: digest_of(map(event_line, self.events[:-1])),
+            "header": lambda: digest_of([read_text(self.directory / HEADER_FILE)]),
+            "result": lambda: digest_of([read_text(self.directory / RESULT_FILE)]),
+        }
+        strange = [*(closing.keys() - _CLOSING), *(prints.keys() - present.keys())]
+        return [
+            *(f"its closing event says {name[:50]!r}, which no writer writes" for name in sorted(strange)),
+            *(
+                f"its {part} is not as it was when the trial was closed"
+                for part, work in present.items()
+                if part in prints and work() != prints[part]
+            ),
+        ]
 
     def to_pandas(self) -> Any:
         """Return the samples as a pandas data frame, with the names of flows and pods beside their numbers (needs
@@ -330,13 +373,16 @@ class HistoryWriter:
             self._save_header()
 
     def _save_header(self) -> None:
+        write_whole(self.directory / HEADER_FILE, self._header_text())
+
+    def _header_text(self) -> str:
         header = {
             "version": VERSION,
             **self._header,
             "flows": [flow.as_dict() for flow in self._flows],
             "pods": self._pods,
         }
-        write_whole(self.directory / HEADER_FILE, json.dumps(header, indent=1) + "\n")
+        return json.dumps(header, indent=1) + "\n"
 
     # ---- content
 
@@ -395,17 +441,26 @@ class HistoryWriter:
             self._events.append(event)
         return event
 
-    def end(self, data: Mapping[str, Any]) -> None:
-        """Write the closing event: how the trial ended, and the numbers of samples of each flow and of events. Nothing
-        may be appended after it.
+    def end(self, data: Mapping[str, Any], *, result: str | None = None) -> None:
+        """Write the closing event: how the trial ended, the numbers of samples of each flow and of events, and
+        fingerprints of all that was written, so that no part can be changed alone. Nothing may be appended after it.
+
+        Args:
+            result: the text of the result that is written beside the history.
         """
         with self._lock:
-            counts = np.zeros(len(self._flows), np.int64)
-            for part in [*self._saved, *self._buffer]:
+            counts, mixed = np.zeros(len(self._flows), np.int64), 0
+            for part in (*self._saved, *self._buffer, *(ledger.entries().samples() for ledger in self._ledgers)):
                 counts += np.bincount(part["flow"], minlength=len(self._flows))
-            for ledger in self._ledgers:
-                counts[ledger.flow] += len(ledger)
-            self.event(EventKind.TRIAL, {"end": True, **data, "samples": counts.tolist(), "events": len(self._events)})
+                mixed += print_of(part)
+            prints = {
+                "samples": f"{mixed % (1 << 64):016x}",
+                "events": digest_of(map(event_line, self._events)),
+                "header": digest_of([self._header_text()]),
+                **({} if result is None else {"result": digest_of([result])}),
+            }
+            stated = {"samples": counts.tolist(), "events": len(self._events), "prints": prints}
+            self.event(EventKind.TRIAL, {"end": True, **data, **stated})
 
     def flush(self) -> None:
         with self._lock:

@@ -18,6 +18,7 @@ from typing import Final
 
 import numpy as np
 
+from chaos.history.model import NO_POD, Outcome, Samples
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import measures, sentences
@@ -107,10 +108,24 @@ def detect_unfit(
             return f"{flow} made {count} requests in the baseline, {thresholds.baseline_requests} are needed"
         if not len(series[flow].baseline_latency):
             return f"{flow} had no answered request in the baseline"
+    if unnamed := detect_unnamed(view.flows):
+        return f"the loader cannot be trusted: {unnamed}"
     if not view.evidence.effect_seen:
         return "the fault was not seen to act: no evidence of its effect"
     if view.evidence.doubt:
         return f"the fault was not seen to act: {view.evidence.doubt}"
+    return ""
+
+
+def detect_unnamed(flows: Mapping[Flow, Samples]) -> str:
+    """Return what tells that a loader stamps failures as answered: answers that name no server, where the flow's others
+    do. Empty when nothing does, or when no answer names one (applications that are not ours).
+    """
+    for flow, samples in flows.items():
+        servers = samples["server"][samples["outcome"] == Outcome.OK]
+        unnamed = int(np.count_nonzero(servers == NO_POD))
+        if 0 < unnamed < len(servers):
+            return f"{unnamed} of {len(servers)} answers to {flow} name no server that gave them, and the others do"
     return ""
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from chaos.errors import Misuse
-from chaos.history.model import SAMPLE, Cause, Event, EventKind, Flag, Outcome
+from chaos.history.model import NO_POD, SAMPLE, Cause, Event, EventKind, Flag, Outcome
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import (
@@ -198,6 +198,20 @@ def _late_loader(seen: HistoryView) -> HistoryView:
     return change(seen, C, flags=flags)
 
 
+def _stamped_as_answered(seen: HistoryView) -> HistoryView:
+    """A loader's own word for what nobody answered: its failures are *ok*, and name no server."""
+    samples = seen.flows[A].copy()
+    failed = samples["outcome"] != Outcome.OK
+    samples["outcome"][failed], samples["cause"][failed], samples["server"][failed] = Outcome.OK, Cause.NONE, NO_POD
+    samples["done"][failed] = samples["due"][failed] + 2_000_000
+    return replace(seen, flows={**seen.flows, A: samples})
+
+
+def _one_stamped_sentinel(seen: HistoryView) -> HistoryView:
+    sentinel = Flow(A.client, A.server, sentinel=True)
+    return change(seen, sentinel, server=np.where(np.arange(len(seen.flows[sentinel])) == 3, NO_POD, 0))
+
+
 def _no_such_flow(seen: HistoryView) -> HistoryView:
     return without(seen, C)
 
@@ -213,6 +227,8 @@ def _no_such_flow(seen: HistoryView) -> HistoryView:
         (_silent_in_the_fault, "0 requests in the fault window"),
         (_stopped_before_the_first_look, "no look yet"),
         (_late_loader, "loader itself was late"),
+        (_stamped_as_answered, "name no server that gave them"),
+        (_one_stamped_sentinel, "1 of"),
         (_no_such_flow, "no request"),
     ],
 )
@@ -222,6 +238,12 @@ def test_a_history_that_cannot_be_judged_is_inconclusive_and_says_why(spoil, say
     judgement = judge(spoil(good), HELD, FAST)
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert says in judgement.reason
+
+
+def test_applications_that_never_say_who_answered_are_judged_all_the_same() -> None:
+    good = history({A: DEAD, B: HALF, C: NONE})
+    unnamed = {flow: change(good, flow, server=NO_POD).flows[flow] for flow in good.flows}
+    assert judge(replace(good, flows=unnamed), HELD, FAST).verdict is Verdict.PASS
 
 
 def test_an_expectation_of_nothing_is_inconclusive() -> None:
