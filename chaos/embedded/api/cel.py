@@ -33,6 +33,14 @@ class Uncompilable(ValueError):
     """The expression does not compile; the text is the compiler's, as Kubernetes prints it."""
 
 
+class OtherResult(Uncompilable):
+    """An expression whose result is of another type; `given` names it."""
+
+    def __init__(self, message: str, given: str) -> None:
+        super().__init__(message)
+        self.given = given
+
+
 class EvaluationFailed(ValueError):
     """The evaluation failed, for example with `no such key: a`."""
 
@@ -81,7 +89,7 @@ class Scope:
             raise Uncompilable(f"compilation failed: {message}") from None
         given = checked.return_type().name()
         if result != "any" and given != result.upper():
-            raise Uncompilable(_OTHER_RESULT[result])
+            raise OtherResult(_OTHER_RESULT[result], given.lower())
         return Expression(text, _references(checked.serialize()) & self._names.keys(), self)
 
     def _unchecked(self, text: str) -> Expression:
