@@ -192,7 +192,7 @@ class History:
         return [
             *(f"its closing event says {name[:50]!r}, which no writer writes" for name in sorted(strange)),
             *(
-                f"its {part} is not as it was when the trial was closed"
+                f"its {part} changed after the trial was closed"
                 for part, work in present.items()
                 if part in prints and work() != prints[part]
             ),
