@@ -45,7 +45,7 @@ BEFORE = 8.0  # seconds of load before the fault
 HELD = 10.0
 AFTER = 4.0
 LOOKS = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-ROWS = ((10, 120), (100, 120), (300, 120), (1000, 120), (1000, 20), (100, 1000))  # tenants, requests a second of each
+ROWS = ((10, 120), (100, 120), (1000, 120), (1000, 20))  # tenants, requests a second of each
 SENTINEL_RATE = 50
 
 
@@ -138,7 +138,9 @@ class _Counting(Cluster):
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Of one run. `late`: of each look, seconds from its instant to its judgement."""
+    """Of one run. `looks`: of each look, seconds of CPU that it cost, questions and judgement, and how many seconds
+    after its instant it was judged.
+    """
 
     tenants: int
     rate: float
@@ -148,7 +150,8 @@ class Measured:
     asked: float  # questions a second
     disk: float  # bytes a second
     memory: float  # bytes, at the most
-    late: tuple[float, ...]
+    looks: tuple[tuple[float, float], ...]
+    busy: float  # processes that wanted a core of the machine, by its load average
     verdict: str
 
 
@@ -200,7 +203,7 @@ def _run(cluster: _Counting, directory: Path, began: int, tenants: int, rate: fl
             _window(writer, WindowKind.FAULT, fault, undone)
             for phase, at in (("injected", fault), ("recovered", undone)):
                 writer.event(EventKind.FAULT, {"phase": phase, "at": at, "fault": "pause"}, at=at)
-            late = list(_looks(writer, collector, fault))
+            looks = list(_looks(writer, collector, fault))
             _wait(undone + round(AFTER * NANO))
             spent, lasted = time.process_time() - cpu, time.monotonic() - wall
             collector.poll_now()
@@ -216,7 +219,8 @@ def _run(cluster: _Counting, directory: Path, began: int, tenants: int, rate: fl
         cluster.asked / lasted,
         size / lasted,
         _peak(),
-        tuple(late),
+        tuple(looks),
+        os.getloadavg()[0],
         judgement.verdict,
     )
 
@@ -246,16 +250,17 @@ def _expected(writer: HistoryWriter) -> Expectation:
     return Expectation(shares, harm=Harm.ERRORS, fault_shape=FaultShape.HELD)
 
 
-def _looks(writer: HistoryWriter, collector: Collector, fault: int) -> Iterator[float]:
-    """Look as a trial does (`chaos.engine.trial.Trial.look_until_done`); yield how late each judgement came."""
+def _looks(writer: HistoryWriter, collector: Collector, fault: int) -> Iterator[tuple[float, float]]:
+    """Look as a trial does (`chaos.engine.trial.Trial.look_until_done`)."""
     instants = [fault + round(after * NANO) for after in LOOKS]
     for index, instant in enumerate(instants):
         if any(later <= time.time_ns() for later in instants[index + 1 : index + 2]):
             continue
         _wait(instant)
+        spent = time.process_time()
         collector.poll_now()
         judge(_view(writer, collector, instant), _expected(writer), QUICK, look=index)
-        yield (time.time_ns() - instant) / NANO
+        yield time.process_time() - spent, (time.time_ns() - instant) / NANO
 
 
 def _peak() -> float:
@@ -269,18 +274,19 @@ def of_one(tenants: int, rate: float, detail: Detail) -> Measured:
     command = [sys.executable, __file__, "--one", str(tenants), str(rate), detail]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     values = json.loads(said.splitlines()[-1])
-    return Measured(**{**values, "detail": Detail(values["detail"]), "late": tuple(values["late"])})
+    return Measured(**{**values, "detail": Detail(values["detail"]), "looks": tuple(map(tuple, values["looks"]))})
 
 
 def table(found: list[Measured]) -> list[str]:
     return [
         "| tenants | requests/s of each | history | cores | questions/s | MB/s | kB/s of a tenant | disk, MB/min | "
-        "memory, MB | looks late by, s | verdict |",
-        "|---:|---:|---|---:|---:|---:|---:|---:|---:|---|---|",
+        "memory, MB | CPU of a look, s | looks late by, s | load average | verdict |",
+        "|---:|---:|---|---:|---:|---:|---:|---:|---:|---:|---|---:|---|",
         *(
             f"| {one.tenants:,} | {one.rate:g} + {SENTINEL_RATE} | {one.detail} | {one.cpu:.2f} | {one.asked:.0f} | "
             f"{one.sent / 1e6:.2f} | {one.sent / one.tenants / 1e3:.2f} | {one.disk * 60 / 1e6:.0f} | "
-            f"{one.memory / 1e6:.0f} | {', '.join(f'{late:.1f}' for late in one.late)} | {one.verdict} |"
+            f"{one.memory / 1e6:.0f} | {max(cpu for cpu, _ in one.looks):.1f} | "
+            f"{', '.join(f'{late:.1f}' for _, late in one.looks)} | {one.busy:.1f} | {one.verdict} |"
             for one in found
         ),
     ]
