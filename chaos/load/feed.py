@@ -112,7 +112,7 @@ class LoaderFeed:
         self.epochs: list[_Epoch] = []
         self.pending: dict[Flow, NDArray[np.int64]] = {}
         self.state: Mapping[str, Any] = {}
-        self.misrouted = 0  # answers that the loader counts as its own servers'
+        self.misrouted = 0  # answers by others that named themselves, which the loader counts as its own servers'
         self._detail = detail
         self._own_servers = own_servers
         self._client = writer.pod(f"{namespace}/{pod}")
@@ -237,7 +237,7 @@ class LoaderFeed:
             server, outcome, cause, status, flags = kind
             if own is not None and ended and name not in own:
                 outcome, cause = int(Outcome.UNKNOWN), int(Cause.MISROUTED)
-                self.misrouted += 0 if flow.sentinel else int(count)
+                self.misrouted += int(count) if name and not flow.sentinel else 0
             found.append((servers[min(server, len(servers) - 1)], outcome, cause, status, flags))
         return found
 
@@ -254,7 +254,8 @@ class LoaderFeed:
         strange = answered & np.isin(records["server"], [n for n, name in names.items() if name not in own])
         records["outcome"][strange] = Outcome.UNKNOWN
         records["cause"][strange] = Cause.MISROUTED
-        self.misrouted += 0 if flow.sentinel else int(np.count_nonzero(strange))
+        named = [n for n, name in names.items() if name]
+        self.misrouted += 0 if flow.sentinel else int(np.count_nonzero(strange & np.isin(records["server"], named)))
 
     def restore_missing(self) -> list[str]:
         """Enter each due request that left no sample, by the loader's numbers, as a failure; return a sentence for each

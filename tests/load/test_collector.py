@@ -474,6 +474,30 @@ def test_a_loader_whose_lies_agree_with_its_own_counts_is_contradicted_by_number
     assert (bool(problems), claimed > served) == (lying is Dropping, lying is Stamping)
 
 
+def test_an_answer_that_names_no_server_is_misrouted_and_excuses_no_count(
+    programs: Programs, tmp_path: Path, detail: Detail
+) -> None:
+    server = programs.server()
+    loader = programs.loader(flow_to(server.http))
+    server.misbehaviour(reset_share=0.3)
+    eventually(lambda: loader.flow("http")["unknown"] > 20)
+    with HistoryWriter(tmp_path / "trial", {}) as writer:
+        stamped = LoaderFeed(
+            Stamping(loader.ask),
+            writer,
+            namespace="tenant-a",
+            pod="client-1",
+            own_servers=lambda flow, names: names - {""},
+            detail=detail,
+        )
+        stamped.poll()
+        samples, _ = writer.snapshot()
+    lost = samples["cause"] == Cause.MISROUTED
+    assert lost.sum() > 20
+    assert set(samples["outcome"][lost]) == {Outcome.UNKNOWN}
+    assert stamped.misrouted == 0  # nobody gave these answers: they stay a contradiction of the servers' counts
+
+
 def test_an_answer_by_a_server_that_is_none_of_the_flows_own_is_misrouted(
     programs: Programs, tmp_path: Path, detail: Detail
 ) -> None:
