@@ -13,6 +13,7 @@ from chaos.engine.topology import (
     Places,
     Topology,
     parse_topology,
+    plan_sentinel,
     plan_tenants,
     read_topology,
     servers_of,
@@ -195,3 +196,9 @@ def test_a_pod_that_a_tenant_labels_like_its_loader_or_its_server_is_neither(own
 
 def test_a_tenant_that_is_gone_has_no_servers() -> None:
     assert servers_of(TenantNamespace(deployed=False), plan_tenants(["n1", "n2"])[0]) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("rate", "expected"), [(10.0, 10.0), (50.0, 50.0), (120.0, 50.0)])
+def test_a_sentinel_makes_no_more_requests_than_the_flow_beside_it(rate: float, expected: float) -> None:
+    planned = plan_sentinel("tenant-a/server", "10.0.0.7:9990", "/sentinel", beside=rate)
+    assert planned["rate"] == expected
