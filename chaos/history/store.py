@@ -23,7 +23,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -302,6 +302,9 @@ def _fill_sent(samples: Samples, known: Mapping[tuple[int, int], _Sent]) -> None
         samples["sent"][mine[found]] = sent[at[found]]
 
 
+_Row = TypeVar("_Row", Flow, str)
+
+
 class HistoryWriter:
     """Writes a trial's history while it runs. Thread-safe: collectors, the recorder and the engine share it.
 
@@ -317,8 +320,9 @@ class HistoryWriter:
             raise Misuse(f"{directory}: holds a history already: histories are append-only and never replaced")
         self._lock = threading.RLock()
         self._header = dict(header)
-        self._flows: list[Flow] = []
-        self._pods: list[str] = []
+        self._flows: dict[Flow, int] = {}
+        self._pods: dict[str, int] = {}
+        self._named = True  # the header names every flow and pod
         self._saved: list[Samples] = []  # also kept in memory: the judge looks while it grows
         self._ledgers: list[Ledger] = []  # the same of what came by ledgers, a sixth of the size
         self._recent: deque[Samples] = deque()
@@ -345,16 +349,14 @@ class HistoryWriter:
         """Return the number of a pod, by `namespace/name`."""
         return self._enter(self._pods, name)
 
-    def _enter(self, table: list[Any], row: Any) -> int:
+    def _enter(self, table: dict[_Row, int], row: _Row) -> int:
         with self._lock:
-            try:
-                return table.index(row)
-            except ValueError:
+            if row not in table:
                 if len(table) >= NO_POD:
-                    raise Misuse(f"a history numbers at most {NO_POD} flows and as many pods") from None
-                table.append(row)
-                self._save_header()
-                return len(table) - 1
+                    raise Misuse(f"a history numbers at most {NO_POD} flows and as many pods")
+                table[row] = len(table)
+                self._named = False  # until the next `flush`: of many tenants all are named at once
+            return table[row]
 
     @property
     def flows(self) -> tuple[Flow, ...]:
@@ -374,13 +376,14 @@ class HistoryWriter:
 
     def _save_header(self) -> None:
         write_whole(self.directory / HEADER_FILE, self._header_text())
+        self._named = True
 
     def _header_text(self) -> str:
         header = {
             "version": VERSION,
             **self._header,
             "flows": [flow.as_dict() for flow in self._flows],
-            "pods": self._pods,
+            "pods": [*self._pods],
         }
         return json.dumps(header, indent=1) + "\n"
 
@@ -465,6 +468,8 @@ class HistoryWriter:
     def flush(self) -> None:
         with self._lock:
             self._flushed = time.monotonic()
+            if not self._named:
+                self._save_header()
             if not self._buffered:
                 return
             if self._buffer:
