@@ -43,6 +43,7 @@ from chaos.model.spreading import Spread
 from chaos.names import PORT_TCP, SYSTEM_NAMESPACE
 
 STREAM = "stream"  # name and label of the long-lived connections
+_SERVER = "server"  # container of the reference servers (manifests/apps/tenant.yaml)
 STREAM_RATE = 20.0  # requests a second, over all of a tenant's streams
 SLOW_START = 0.05  # of its rate: what a flow whose path gave out begins with again
 ANSWERED = ("answered", "frames")  # what a server counts of its own answers
@@ -151,7 +152,7 @@ class Deployment:
             self._begin_load()
 
     def _begin_load(self) -> None:
-        self._counting = {tenant.name: _containers_of(servers_of(self.cluster, tenant)) for tenant in self.tenants}
+        self._counting = {tenant.name: counting_containers(servers_of(self.cluster, tenant)) for tenant in self.tenants}
         for tenant in self.tenants:
             self._set_flows(tenant, self._rate(tenant))
         every = max(1.0, self.settings.every)
@@ -254,7 +255,7 @@ class Deployment:
         counts: dict[str, dict[str, Any]] = {}
         for tenant in self.tenants:
             servers = servers_of(self.cluster, tenant)
-            if not servers or _containers_of(servers) != self._counting.get(tenant.name):
+            if not servers or counting_containers(servers) != self._counting.get(tenant.name):
                 continue
             # The loader first: what it saw answered, the servers have counted by then.
             counts_of_flows = self._loader(tenant).state()["flows"]
@@ -486,11 +487,15 @@ def first_on_path(placement: Placement, client: str, layer: Layer) -> Proxy | No
     return proxy_on_path(placement, client=client, layer=layer)
 
 
-def _containers_of(pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """Map each pod's UID to its containers' IDs: a new process starts new counts."""
+def counting_containers(pods: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Map the UID of each pod of a reference server to its server container's ID: a new process starts new counts. A
+    proxy beside it that was killed has none to lose. Pure.
+    """
     return {
         pod["metadata"]["uid"]: " ".join(
-            sorted(one.get("containerID", "") for one in pod.get("status", {}).get("containerStatuses") or [])
+            one.get("containerID", "")
+            for one in pod.get("status", {}).get("containerStatuses") or []
+            if one["name"] == _SERVER
         )
         for pod in pods
     }
