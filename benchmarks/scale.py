@@ -330,7 +330,7 @@ def main() -> int:
     print(text)
     if options.write:
         RESULTS.write_text(text)
-    return 0 if all(one.verdict == Verdict.PASS for one in results) else 1
+    return int(any(one.verdict == Verdict.FAIL for one in results))  # of few requests a second nothing can be told
 
 
 if __name__ == "__main__":

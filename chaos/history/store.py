@@ -291,6 +291,8 @@ def _joined(parts: Sequence[_Sent]) -> _Sent:
 
 def _fill_sent(samples: Samples, known: Mapping[tuple[int, int], _Sent]) -> None:
     """Write into samples without `sent` when they were sent, where that is known."""
+    if not known:
+        return
     order = np.lexsort((samples["client"], samples["flow"]))
     pair = samples["flow"][order].astype(np.int64) * (NO_POD + 1) + samples["client"][order]
     for mine in np.split(order, np.flatnonzero(np.diff(pair)) + 1):
@@ -430,6 +432,9 @@ class HistoryWriter:
         with self._lock:
             self._sent.setdefault((flow, client), []).append((due, sent))
 
+    def _known_sent(self) -> dict[tuple[int, int], _Sent]:
+        return {key: _joined(parts) for key, parts in self._sent.items()}
+
     def _grow_by(self, rows: int) -> None:
         self._buffered += rows
         if self._buffered >= _BATCH_ROWS or time.monotonic() - self._flushed >= _BATCH_SECONDS:
@@ -453,7 +458,9 @@ class HistoryWriter:
         """
         with self._lock:
             counts, mixed = np.zeros(len(self._flows), np.int64), 0
+            sent = self._known_sent()
             for part in (*self._saved, *self._buffer, *(ledger.entries().samples() for ledger in self._ledgers)):
+                _fill_sent(part, sent)
                 counts += np.bincount(part["flow"], minlength=len(self._flows))
                 mixed += print_of(part)
             prints = {
@@ -528,7 +535,7 @@ class HistoryWriter:
             self._stream.close()
             self._sink.close()
             self._log.close()
-            known = {key: _joined(parts) for key, parts in self._sent.items()}
+            known = self._known_sent()
             rewrite_samples(self.directory, (lambda samples: _fill_sent(samples, known)) if known else None)
 
     def __enter__(self) -> HistoryWriter:

@@ -246,3 +246,18 @@ def test_paces_give_every_instant_back() -> None:
     for number, instant in enumerate(due.tolist(), 1):
         first, begin, gap = [pace for pace in found if pace[0] <= number][-1]
         assert begin + (number - first) * gap == instant
+
+
+def test_a_history_whose_requests_were_said_to_be_sent_afterwards_is_whole(tmp_path: Path) -> None:
+    flow = flows(1)[0]
+    made = view(np.random.default_rng(1), Plan(baseline=1.0, fault=1.0, after=0.0), Noise(), {flow: HarmDone(0.5)})
+    writer, feeds = brought(made.flows, Detail.LEDGER, tmp_path / "trial")
+    with writer:
+        feeds[0].replayed.play(1 << 62)  # type: ignore[attr-defined]
+        while feeds[0].poll():
+            pass
+        assert feeds[0].fetch_whole() == []
+        writer.end({})
+    saved = History.load(tmp_path / "trial")
+    assert saved.detect_incomplete() == []
+    assert saved.samples["sent"].all()
