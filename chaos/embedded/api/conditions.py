@@ -24,7 +24,7 @@ _TEXT: Final[Mapping[str, Any]] = {"type": "string"}
 
 
 def _struct(**fields: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {"type": "object", "properties": fields}
+    return {"type": "object", "properties": fields, cel.AS_NAMED: True}
 
 
 def _texts(*names: str) -> Mapping[str, Any]:
