@@ -137,6 +137,13 @@ class Generous(Mesh):
         super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.OVER_GENEROUS})
 
 
+class Lawless(Mesh):
+    """Its proxies let in everybody, whatever a tenant's policy says."""
+
+    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
+        super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.NO_POLICY})
+
+
 class Mindless(Mesh):
     """Its proxies go on calling every endpoint that was ready once."""
 

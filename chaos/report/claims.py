@@ -79,6 +79,12 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     ),
     Claim("A shared proxy holds the keys of many identities, a sidecar those of one.", "identities-exposed", _SIDECARS),
     Claim(
+        "Whoever takes over a shared proxy calls as everybody behind it; a sidecar's keys open what its own pod calls.",
+        "identities-exposed",
+        _SIDECARS,
+        ("servers that a proxy's keys open are those that the model says",),
+    ),
+    Claim(
         "Upgrading a sidecar restarts the application; upgrading a shared proxy does not.", "proxy-upgraded", _SHARING
     ),
     Claim("A new configuration of the proxies restarts no application.", "proxy-reconfigured", _BOTH),

@@ -208,7 +208,9 @@ def _identities(row: ModeTrials) -> Cell | None:
     if not held:
         return _cell(trial, "–")
     most = int(max(held))
-    return _cell(trial, f"{most} identit{'ies' if most != 1 else 'y'}", figure=float(most))
+    opened = [float(m["value"]) for m in trial.measures.values() if str(m["unit"]).startswith("servers")]
+    note = f"which open {max(opened):.0f} tenants' servers" if opened else ""
+    return _cell(trial, f"{most} identit{'ies' if most != 1 else 'y'}", note=note, figure=float(most))
 
 
 def _job(row: ModeTrials) -> Cell | None:

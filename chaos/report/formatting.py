@@ -12,7 +12,15 @@ from chaos.model.flow import Flow
 
 DASH = "–"
 SIGNS: Final = {"pass": "✓", "fail": "✗", "inconclusive": "?"}
-_COUNTED: Final = ("requests", "pods", "containers", "connections", "identities", "successes")  # units that are whole
+_COUNTED: Final = (
+    "requests",
+    "pods",
+    "containers",
+    "connections",
+    "identities",
+    "servers",
+    "successes",
+)  # units that are whole
 _MEASURES: Final = {  # names of report.json that say less than they should
     "time to detect": "the judge was sure after",
     "ready again": "its container was ready again after",

@@ -21,6 +21,7 @@ from chaos.report.formatting import (
     short_flows,
 )
 from chaos.report.job_table import job_table
+from chaos.report.keys_table import keys_table
 from chaos.report.records import RunRecord
 from chaos.report.restart_table import restart_table
 from chaos.report.sharing import Sharing, budget_rule, cpu_statement, emulated
@@ -42,6 +43,7 @@ def markdown(run: RunRecord, sharings: Sequence[Sharing | None]) -> str:
         *(["## What was found", "\n".join(f"- {_cell(str(one))}" for one in found)] if found else []),
         *_comparison(run, sharings),
         *_restarts(run.trials),
+        *_keys(run.trials),
         *_jobs(run.trials),
         "## Mode by scenario",
         _matrix(run),
@@ -140,6 +142,15 @@ def _restarts(trials: Sequence[TrialResult]) -> list[str]:
     lines = ["| what is done | " + " | ".join(map(_cell, table.modes)) + " |", "|---" * (len(table.modes) + 1) + "|"]
     lines += ["| " + " | ".join(map(_cell, (one.change, *one.cells))) + " |" for one in table.lines]
     return ["## What makes an application restart, and what it loses", "\n".join(lines)]
+
+
+def _keys(trials: Sequence[TrialResult]) -> list[str]:
+    found = keys_table(trials)
+    if not found:
+        return []
+    lines = ["| mode | proxy | with the keys in its memory |", "|---|---|---|"]
+    lines += ["| " + " | ".join(map(_cell, (one.mode, one.proxy, one.opened))) + " |" for one in found]
+    return ["## What the keys of one proxy open", "\n".join(lines)]
 
 
 def _jobs(trials: Sequence[TrialResult]) -> list[str]:

@@ -39,6 +39,7 @@ from chaos.report.formatting import (
 )
 from chaos.report.glossary import GLOSSARY
 from chaos.report.job_table import job_table
+from chaos.report.keys_table import keys_table
 from chaos.report.picture import cell_picture
 from chaos.report.records import RunRecord
 from chaos.report.restart_table import restart_table
@@ -138,6 +139,7 @@ def _render(run: RunRecord, sharings: Sequence[Sharing | None], bins: int) -> st
         signs=SIGNS,
         answers=answers(run.trials, sharings),
         jobs=job_table(run.trials),
+        keys=keys_table(run.trials),
         restarts=restart_table(run.trials),
         cpu=cpu_statement(run, sharings),
         budget_rule=budget_rule(run, sharings),

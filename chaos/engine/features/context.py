@@ -143,15 +143,18 @@ class CheckContext:
             mesh.set_features(before)
 
     @contextmanager
-    def allowed(self, *rules: Rule) -> Iterator[None]:
-        """Let only what the rules allow reach the client's servers until the block is left."""
-        made = policy_config_map(self.client.namespace, "sharedfate-check", rules, run=self.mesh.run)
+    def allowed(self, *rules: Rule, namespace: str = "") -> Iterator[None]:
+        """Let only what the rules allow reach a namespace's servers, by default the client's, until the block is
+        left.
+        """
+        namespace = namespace or self.client.namespace
+        made = policy_config_map(namespace, "sharedfate-check", rules, run=self.mesh.run)
         try:
             self.reference_mesh.await_pushed(self.cluster.apply(made))
             yield
         finally:
-            self.cluster.delete("ConfigMap", "sharedfate-check", self.client.namespace)
-            self.reference_mesh.await_withdrawn(self.client.namespace, "sharedfate-check")
+            self.cluster.delete("ConfigMap", "sharedfate-check", namespace)
+            self.reference_mesh.await_withdrawn(namespace, "sharedfate-check")
 
 
 @contextmanager

@@ -20,6 +20,7 @@ from chaos.engine.features.plaintext import check_plaintext
 from chaos.engine.features.pod_removal import LEAVES, SERVED, check_pod_removal
 from chaos.engine.features.policy import check_policy
 from chaos.engine.features.retries import check_retries, check_timeouts
+from chaos.engine.features.stolen import OPENED, check_stolen
 from chaos.engine.features.tls_on_wire import check_tls_on_wire
 from chaos.engine.features.tracing import check_tracing
 from chaos.engine.features.tunnels import check_tunnels
@@ -45,6 +46,8 @@ CAUGHT: list[tuple[str, Defect, Callable[[CheckContext], list[Check]], str]] = [
         check_refusals,
         "asked for another's identity, the control plane refuses and logs it",
     ),
+    ("sidecar", Defect.NO_POLICY, check_stolen, OPENED),
+    ("sidecar", Defect.OVER_GENEROUS, check_stolen, OPENED),
     ("sidecar", Defect.RETRY_ALL, check_retries, "a request that is not idempotent is never retried"),
     ("sidecar", Defect.COUNTED_TWICE, check_metrics, "metrics agree with the loader's counts"),
     ("node", Defect.PLAIN_TEXT_HOP, check_tls_on_wire, "TLS on the wire, one node"),
@@ -60,6 +63,7 @@ CAUGHT: list[tuple[str, Defect, Callable[[CheckContext], list[Check]], str]] = [
     ("ambient-node", Defect.BELIEVED_LABELS, check_forged, "a forged l7 per-node proxy gets no traffic"),
     ("ambient-namespace", Defect.NO_POLICY, check_policy, "wrong identity is refused at L4"),
     ("ambient-namespace", Defect.OPEN_CONNECT, check_tunnels, "a CONNECT to anywhere else is refused"),
+    ("ambient-namespace", Defect.ANY_PEER, check_stolen, OPENED),
     (
         "ambient-namespace",
         Defect.ANY_PEER,

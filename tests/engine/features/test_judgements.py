@@ -12,16 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from chaos.engine.features import balancing, envoy_stats, identities, metrics, paths, tls_on_wire
+from chaos.engine.features import balancing, envoy_stats, identities, metrics, paths, stolen, tls_on_wire
 from chaos.engine.features.by_objects import judge_policy
-from chaos.engine.features.programs import memory_keys, request_identity
+from chaos.engine.features.programs import memory_keys, request_identity, stolen_keys
 from chaos.engine.features.programs.caller import CallReply
+from chaos.engine.features.programs.stolen_keys import Knock
 from chaos.engine.features.retries import judge_retries, judge_timeouts
 from chaos.engine.features.tls_on_wire import Direction
 from chaos.inpod import sniffer
 from chaos.mesh.ca import Authority
 from chaos.model.modes import Layer, Scope
 from chaos.model.placement import Pod, Proxy
+from chaos.report.keys_table import KEYS_OF
 from chaos.verdict import Verdict
 from chaos.verdict.check import Check, decided, merged, undecided
 
@@ -179,6 +181,102 @@ def test_a_key_in_memory_is_found_and_named_by_its_public_half() -> None:
     names = {memory_keys.public_half(pem) for pem in memory_keys.pem_keys(os.getpid())}
     assert issued.public_key_sha256 in names
     assert kept
+
+
+def test_keys_are_paired_with_their_last_certificates_and_what_cannot_be_used_is_counted() -> None:
+    authority = Authority.new()
+    old, new, other, lone = (
+        authority.issue(f"spiffe://cluster.local/ns/{name}/sa/c", seconds=seconds)
+        for name, seconds in (("a", 60), ("a", 600), ("b", 60), ("c", 60))
+    )
+    certificates = [old.certificate, new.certificate, other.certificate, authority.root_pem, b"no certificate"]
+    found, unusable = stolen_keys.pair([one.key for one in (new, old, other, lone)], certificates)
+    assert [(one.identity, one.key) for one in found] == [
+        ("spiffe://cluster.local/ns/a/sa/c", new.key.decode()),
+        ("spiffe://cluster.local/ns/b/sa/c", other.key.decode()),
+    ]
+    assert unusable == 1
+
+
+def test_a_certificate_in_memory_is_found_whole() -> None:
+    issued = Authority.new().issue("spiffe://cluster.local/ns/a/sa/c", seconds=60)
+    kept = bytearray(issued.certificate + b"\n")
+    assert issued.certificate.strip() in memory_keys.pem_certificates(os.getpid())
+    assert kept
+
+
+SERVERS = {"a/server": {"server-a"}, "b/server": {"server-b"}}
+AS_A, AS_B = "spiffe://cluster.local/ns/a/sa/client", "spiffe://cluster.local/ns/b/sa/client"
+
+
+def knocks(identity: str, **answers: tuple[int, str, str]) -> list[Knock]:
+    """Of the servers a and b: (status, pod, error)."""
+    return [Knock("uid-p", identity, f"{name}/server", *answer) for name, answer in answers.items()]
+
+
+DENIED, CLOSED, OUT, SLOW = (403, "", ""), (0, "", "reset"), (503, "", ""), (0, "", "TimeoutError: timed out")
+
+
+@pytest.mark.parametrize(
+    ("held", "answers", "verdict", "said"),
+    [
+        ("a", {AS_A: ("a", "")}, "pass", "as a/client it opens a/server"),
+        ("a", {AS_A: ("ab", "")}, "fail", "b/server accepted a/client, which it should not"),
+        ("a", {AS_A: ("", "")}, "fail", "a/server refused a/client, whom it lets in"),
+        ("a", {AS_A: ("a", ""), AS_B: ("", "")}, "pass", "as b/client it is refused everywhere"),  # a key of no use
+        ("a", {AS_A: ("a", ""), AS_B: ("b", "")}, "fail", "b/server accepted b/client"),  # of no use to this proxy
+        ("ab", {AS_A: ("a", ""), AS_B: ("b", "")}, "pass", "as b/client it opens b/server"),
+        ("ab", {AS_A: ("a", "")}, "inconclusive", "no key with a certificate was found of b/client"),
+        ("a", {AS_A: ("a", "b")}, "inconclusive", "to a/client b/server answered 503"),
+        ("", {}, "pass", "it holds no key"),
+    ],
+)
+def test_what_a_stolen_key_opens_is_held_against_the_model(
+    held: str, answers: dict[str, tuple[str, str]], verdict: str, said: str
+) -> None:
+    expected = {(name, "client"): frozenset({f"{name}/server"}) for name in held}
+    tried = [
+        one
+        for identity, (through, out) in answers.items()
+        for one in knocks(
+            identity,
+            **{
+                name: (200, f"server-{name}", "") if name in through else OUT if name in out else DENIED
+                for name in "ab"
+            },
+        )
+    ]
+    check = stolen.judge_keys(proxy("p"), expected, stolen.by_identity(tried), SERVERS)
+    assert (str(check.verdict), said in check.sentence) == (verdict, True), check
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        (DENIED, "pass"),
+        (CLOSED, "pass"),
+        (SLOW, "inconclusive"),
+        (OUT, "inconclusive"),
+        ((200, "server-a", ""), "fail"),
+    ],
+)
+def test_a_door_that_opens_without_a_key_is_caught(answer: tuple[int, str, str], verdict: str) -> None:
+    check = stolen.judge_nobody(knocks("", a=answer, b=CLOSED), SERVERS)
+    assert str(check.verdict) == verdict, check
+
+
+def test_a_door_that_leads_to_anothers_pod_is_no_answer_of_the_servers() -> None:
+    assert not stolen.opened(knocks(AS_A, a=(200, "server-b", "")), SERVERS)
+
+
+def test_knocks_without_a_key_on_no_door_say_nothing() -> None:
+    assert stolen.judge_nobody([], SERVERS).verdict is Verdict.INCONCLUSIVE
+
+
+@pytest.mark.parametrize("worst", [Verdict.PASS, Verdict.INCONCLUSIVE, Verdict.FAIL])
+def test_what_one_proxys_keys_open_at_most_is_as_sure_as_each_proxys_check(worst: Verdict) -> None:
+    checks = [decided(f"{KEYS_OF}p", True, ""), Check(f"{KEYS_OF}q", worst, "")]
+    assert stolen.judge_most(checks, 2, 3).verdict is worst
 
 
 def test_a_broken_key_has_no_name() -> None:

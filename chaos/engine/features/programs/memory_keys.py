@@ -19,11 +19,12 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 from chaos.inpod.process_helper import processes
 from chaos.mesh.ca import fingerprint
 
-_PEM: Final = re.compile(
+_KEY: Final = re.compile(
     rb"-----BEGIN (?:EC )?PRIVATE KEY-----[A-Za-z0-9+/=\r\n]{40,4000}?-----END (?:EC )?PRIVATE KEY-----"
 )
+_CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----[A-Za-z0-9+/=\r\n]{40,7000}?-----END CERTIFICATE-----")
 _PIECE: Final = 4 << 20
-_OVERLAP: Final = 8192  # a key lies whole in one of two pieces
+_OVERLAP: Final = 8192  # a key, or a certificate, lies whole in one of two pieces
 
 
 def readable(maps: str) -> Iterator[tuple[int, int]]:
@@ -38,7 +39,16 @@ def readable(maps: str) -> Iterator[tuple[int, int]]:
 
 
 def pem_keys(pid: int, proc: Path = Path("/proc")) -> set[bytes]:
-    """Yield every PEM private key in the process's memory."""
+    """Return every PEM private key in the process's memory."""
+    return _found_in_memory(pid, _KEY, proc)
+
+
+def pem_certificates(pid: int, proc: Path = Path("/proc")) -> set[bytes]:
+    """Return every PEM certificate in the process's memory."""
+    return _found_in_memory(pid, _CERTIFICATE, proc)
+
+
+def _found_in_memory(pid: int, pattern: re.Pattern[bytes], proc: Path) -> set[bytes]:
     found: set[bytes] = set()
     with (proc / str(pid) / "mem").open("rb", buffering=0) as memory:
         for begin, end in readable((proc / str(pid) / "maps").read_text()):
@@ -48,7 +58,7 @@ def pem_keys(pid: int, proc: Path = Path("/proc")) -> set[bytes]:
                     piece = memory.read(min(_PIECE + _OVERLAP, end - at))
                 except (OSError, ValueError):
                     break  # unmapped meanwhile, or not to be read at all ([vvar])
-                found.update(match[0] for match in _PEM.finditer(piece or b""))
+                found.update(match[0] for match in pattern.finditer(piece or b""))
     return found
 
 
