@@ -23,6 +23,8 @@ LABEL_SCOPE: Final = f"{GROUP}/scope"  # pod | node | namespace
 LABEL_SCOPE_KEY: Final = f"{GROUP}/scope-key"  # scope namespace: the namespace served; a pod's waypoint: the pod's name
 LABEL_MODE: Final = f"{GROUP}/mode"  # on namespaces and proxies: the proxy mode
 LABEL_POLICY: Final = f"{GROUP}/policy"  # on a ConfigMap that holds an allow-list of its namespace: enabled
+LABEL_WAYPOINT: Final = f"{GROUP}/use-waypoint"  # on a Service and on its pods: none, where they have no waypoint
+NO_WAYPOINT: Final = "none"
 LABEL_POD_SECURITY: Final = "pod-security.kubernetes.io/enforce"  # Kubernetes' own, on namespaces
 LABEL_MESH: Final = f"{GROUP}/mesh"  # on namespaces: enabled
 

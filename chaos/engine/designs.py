@@ -351,6 +351,8 @@ def overload(
     broken: Iterable[Proxy] = (),
     exempt: Iterable[Flow] = (),
     baseline: bool = True,
+    path: Sequence[Proxy] = (),
+    asked: Proxy | None = None,
 ) -> Judgement:
     """One tenant overloads its own path. Whoever shares a proxy that it saturated must be hurt: the weakest proxy of
     the path gives out first, and shields the others. Of those who share one that came near saturation, and none that
@@ -358,12 +360,16 @@ def overload(
 
     Args:
         broken, exempt: what earlier faults of the same trial broke, and the flows of which nothing is expected.
+        path: what the overload passes; none given: the paths of the tenant's own calls.
+        asked: the proxy that must be saturated for anything to be shown; None: any.
     """
-    path = proxies_of_client(trial.deployment.placement(), noisy.client, whole=True)
+    path = path or proxies_of_client(trial.deployment.placement(), noisy.client, whole=True)
     spared = frozenset(exempt)
 
     def expect(on: Sequence[Held]) -> None:
-        expect_saturated(trial, noisy, path, on, shape=FaultShape.GRADUAL, broken=broken, exempt=spared)
+        full = expect_saturated(trial, noisy, path, on, shape=FaultShape.GRADUAL, broken=broken, exempt=spared)
+        if asked is not None and asked not in full:
+            trial.nobody_at_risk = f"the overload did not saturate {asked}, which it asks about"
 
     return switchback(
         trial,
@@ -372,7 +378,7 @@ def overload(
         seconds=seconds,
         pairs=pairs,
         noisy=noisy,
-        described=f"{noisy.client} overloads {noisy.server}",
+        described=f"{noisy.client} overloads {fault.server}",
         before_look=expect,
         baseline=baseline,
     )

@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final
 
+from chaos.engine.beside import SECONDS, Beside
 from chaos.engine.targets import WHOLE_POD
 from chaos.engine.topology import REQUEST_TIMEOUT
 from chaos.engine.trial import Trial
 from chaos.history.model import Outcome, Samples
 from chaos.kube.client import Object
-from chaos.kube.objects import is_deleting, is_ready_pod
+from chaos.kube.objects import is_deleting
 from chaos.mesh import manifests
 from chaos.model.flow import Flow
 from chaos.model.modes import ProxyMode
 from chaos.verdict.check import Check, decided, measured, undecided
 
 RATE: Final = 20.0  # requests a second to each, each on a connection of its own: a small sidecar bears as many
-SECONDS: Final = 60  # longest wait for the pods' start, and for their end
 UNTOLD_SECONDS: Final = 3.0  # within which callers know, where nothing delays it: kube-proxy waits for up to a second
 SLACK: Final = 1.0  # seconds beyond the time by which all must know, for the machine
 
@@ -136,14 +135,12 @@ class LeavingServers(AbstractContextManager["LeavingServers"]):
         self.trial, self.cluster, self.servers = trial, trial.cluster, servers
         self.tenant = trial.deployment.tenants[0]
         nodes = trial.placement.nodes_of(self.tenant.server)
-        plain = [
+        objects = [
             obj
             for one in servers
             for obj in manifests.leaving(one.name, tenant=self.tenant.name, nodes=nodes, pre_stop=one.pre_stop)
         ]
-        ours = {(obj["kind"], obj["metadata"]["name"]) for obj in plain}
-        # What injection brings to the namespace besides, as a waypoint, is there and stays.
-        self._objects = [obj for obj in trial.mesh.inject(plain) if (obj["kind"], obj["metadata"]["name"]) in ours]
+        self._beside = Beside(trial, objects, dict.fromkeys((one.name for one in servers), 2))
         self._flows = {
             one.name: Flow(self.tenant.client, f"{self.tenant.namespace}/{one.name}", label=one.name) for one in servers
         }
@@ -151,11 +148,7 @@ class LeavingServers(AbstractContextManager["LeavingServers"]):
 
     def __enter__(self) -> LeavingServers:
         with ExitStack() as stack:
-            stack.callback(self._remove)
-            for obj in self._objects:
-                self.cluster.apply(obj)
-            names = ", ".join(one.name for one in self.servers)
-            self.cluster.wait(f"{names}: two pods each are ready", self._all_ready, seconds=SECONDS)
+            stack.enter_context(self._beside)
             orders = [
                 {
                     "name": one.name,
@@ -197,23 +190,8 @@ class LeavingServers(AbstractContextManager["LeavingServers"]):
         """Wait for the server's pod that was told to end, and return it as `namespace/name`."""
 
         def told() -> Object | None:
-            return next((pod for pod in self._pods(server) if is_deleting(pod)), None)
+            return next((pod for pod in self._beside.pods(server.name) if is_deleting(pod)), None)
 
         pod = self.cluster.wait(f"a pod of {server.name} is told to end", told, seconds=SECONDS, every=0.02)
         self.trial.excused.add((pod["metadata"]["uid"], WHOLE_POD))
         return f"{self.tenant.namespace}/{pod['metadata']['name']}"
-
-    def _pods(self, server: LeavingServer) -> Sequence[Object]:
-        return self.cluster.list("Pod", self.tenant.namespace, labels=f"app={server.name}")
-
-    def _all_ready(self) -> bool:
-        return all(len([pod for pod in self._pods(one) if is_ready_pod(pod)]) == 2 for one in self.servers)
-
-    def _remove(self) -> None:
-        for one in self.servers:
-            self.trial.excused |= {(pod["metadata"]["uid"], WHOLE_POD) for pod in self._pods(one)}
-        for obj in self._objects:
-            self.cluster.delete(obj["kind"], obj["metadata"]["name"], self.tenant.namespace)
-        self.cluster.wait(
-            "the servers that left are gone", lambda: not any(map(self._pods, self.servers)), seconds=SECONDS
-        )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -196,15 +197,17 @@ def route_bytes(placement: Placement, calls: Iterable[Call]) -> Placement:
     """Return the placement of a mode of ours with the routes of calls of bytes: whoever balances requests has only
     their connections to balance, and a connection for each request is spread like requests. Pure.
     """
-    mode = placement.mode
-    routes = {
-        (call.client, call.server): Route(mode.hops, Balancing.REQUEST if call.spread else Balancing.CONNECTION)
-        for call in calls
-        if not call.by_request
-    }
-    if not routes:
-        return placement
-    return replace(placement, routes=routes, kinds={pod.uid: pod.workload_key for pod in placement.pods})
+    kinds = {pod.uid: pod.workload_key for pod in placement.pods} | dict(placement.kinds)
+    by_workload: dict[str, set[str]] = {}
+    for pod in placement.pods:
+        by_workload.setdefault(pod.workload_key, set()).add(kinds[pod.uid])
+    routes = dict(placement.routes)
+    for call in (one for one in calls if not one.by_request):
+        balancing = Balancing.REQUEST if call.spread else Balancing.CONNECTION
+        for ends in product(by_workload.get(call.client, ()), by_workload.get(call.server, ())):
+            hops = placement.routes[ends].hops if ends in placement.routes else placement.mode.hops
+            routes[ends] = Route(hops, balancing)
+    return replace(placement, routes=routes, kinds=kinds) if routes else placement
 
 
 def namespace_reached(call: Call) -> str:

@@ -6,7 +6,7 @@ status all ask it, because whoever may create a pod in a tenant's namespace can 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from chaos.kube.client import Cluster
 from chaos.kube.objects import container, container_status, containers, controller, is_live, sole_owner, workload_name
 from chaos.kube.quantity import byte_count
 from chaos.model.fate import identities_held
-from chaos.model.modes import Layer, PlacedBy, ProxyKind, ProxyMode, Scope, layer_name
+from chaos.model.modes import Layer, PlacedBy, ProxyKind, ProxyMode, Route, Scope, balancing_of, layer_name
 from chaos.model.placement import Place, Placement, Pod, Proxy, Role
 from chaos.names import (
     ANNOTATION_BUDGET,
@@ -26,6 +26,8 @@ from chaos.names import (
     LABEL_SCOPE,
     LABEL_SCOPE_KEY,
     LABEL_TENANT,
+    LABEL_WAYPOINT,
+    NO_WAYPOINT,
     NODE_PROXY,
     PLACEBO,
     SYSTEM_NAMESPACE,
@@ -68,7 +70,39 @@ def plan_placement(
             {(p.namespace, p.workload_key) for p in found if p.role == role} for role in (Role.CLIENT, Role.SERVER)
         )
         calls = sorted((client, server) for space, client in clients for other, server in servers if space == other)
-    return Placement(mode, found, proxies, tuple(calls))
+    routes, kinds = _past_waypoints(mode, found, calls, {pod["metadata"]["uid"] for pod in live if _has_none(pod)})
+    return Placement(mode, found, proxies, tuple(calls), routes, kinds)
+
+
+def _has_none(pod: Object) -> bool:
+    """Whether no waypoint stands before the pod, by its own label."""
+    return (pod["metadata"].get("labels") or {}).get(LABEL_WAYPOINT) == NO_WAYPOINT
+
+
+def _past_waypoints(
+    mode: ProxyMode, pods: Sequence[Pod], calls: Iterable[tuple[str, str]], without: Collection[str]
+) -> tuple[dict[tuple[str, str], Route], dict[str, str]]:
+    """Return the routes of calls to pods without a waypoint, and the kinds by which they are found; none where the mode
+    has no waypoints.
+
+    Args:
+        without: UIDs of those pods.
+    """
+    if not without or not mode.separate_layers:
+        return {}, {}
+    kinds = {pod.uid: pod.workload_key + (" past waypoints" if pod.uid in without else "") for pod in pods}
+    hops = tuple(hop for hop in mode.hops if Layer.L4 in hop.layers)
+    route = Route(hops, balancing_of(hops), ("its Service and its pods are labelled to have no waypoint",))
+    of_workload: dict[str, set[str]] = {}
+    for pod in pods:
+        of_workload.setdefault(pod.workload_key, set()).add(pod.uid)
+    routes = {
+        (kinds[client], kinds[server]): route
+        for caller, called in calls
+        for client in of_workload.get(caller, ())
+        for server in of_workload.get(called, set()) & set(without)
+    }
+    return routes, kinds
 
 
 def homes_of(pods: Iterable[Object]) -> Homes:

@@ -265,6 +265,13 @@ def leaving(name: str, *, tenant: str, nodes: Sequence[str], pre_stop: float) ->
     return load("apps/leaving.yaml", values)
 
 
+def plain(name: str, *, tenant: str, nodes: Sequence[str]) -> list[Object]:
+    """Return a server of a tenant that takes raw TCP alone and has no waypoint, and a Service of that name
+    (manifests/apps/plain.yaml).
+    """
+    return load("apps/plain.yaml", {"name": name, "tenant": tenant, "nodes": name_terms(nodes)})
+
+
 def reference(first: str, second: str) -> list[Object]:
     """Return the reference topology on two nodes: a on the first, c on the second, b calls from the second to both."""
     return [

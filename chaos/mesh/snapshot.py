@@ -14,7 +14,7 @@ from typing import Final
 from chaos.mesh.mutations import NO_DEFECTS, Defect, Defects
 from chaos.model.modes import Layer, ProxyMode, Scope
 from chaos.model.placement import Proxy
-from chaos.names import spiffe_id
+from chaos.names import LABEL_WAYPOINT, NO_WAYPOINT, spiffe_id
 
 SANDBOX_DIR: Final = "/run/sharedfate/sandboxes"  # emptyDir that agent and Envoy share: <sandbox> -> /proc/<pid>/ns/net
 ROOT_SECRET: Final = "ROOTCA"  # SDS name of the trust bundle (a validation_context secret)
@@ -96,6 +96,11 @@ class Workload:
     def identity(self) -> str:
         return spiffe_id(self.namespace, self.service_account)
 
+    @property
+    def waypoint(self) -> bool:
+        """Whether a waypoint, where the mode has them, stands before it; else any member may come."""
+        return (LABEL_WAYPOINT, NO_WAYPOINT) not in self.labels
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Endpoint:
@@ -123,6 +128,7 @@ class Service:
     cluster_ip: str
     ports: tuple[ServicePort, ...] = ()
     accounts: tuple[str, ...] = ()  # sorted SPIFFE ids of all pods behind it, ready or not; (): any of its namespace
+    waypoint: bool = True  # whether a waypoint, where the mode has them, stands before it
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -16,7 +16,7 @@ from chaos.external.file import Call, CallProtocol
 from chaos.model.fate import flow_shares, may_move
 from chaos.model.faulting import FaultShape
 from chaos.model.flow import Flow
-from chaos.model.modes import MODES, Balancing, Layer, Scope
+from chaos.model.modes import MODES, Balancing, Layer, Route, Scope
 from chaos.model.placement import Placement, Pod, Proxy
 
 
@@ -101,6 +101,16 @@ def test_kept_connections_are_balanced_whole_and_new_ones_like_requests(
     if proxies:
         assert flow_shares(placement, [proxies[1]]) == {("shop/caller", "shop/web"): 0.5}
         assert bool(may_move(placement, [proxies[1]])) == exchange.keep
+
+
+def test_a_call_of_bytes_to_pods_without_a_waypoint_keeps_their_path() -> None:
+    pods = (pod("caller", "node-1"), pod("web-1", "node-1", "web"))
+    past = Route(MODES["ambient-node"].hops[:1], Balancing.CONNECTION)
+    kinds = {pods[0].uid: "c", pods[1].uid: "s"}
+    placement = Placement(MODES["ambient-node"], pods, (), (("shop/caller", "shop/web"),), {("c", "s"): past}, kinds)
+    one = Call("shop/caller", "shop/web", "web:80", protocol=TCP, exchange=NEW)
+    (pair,) = placement.pairs()
+    assert route_bytes(placement, [one]).route(pair) == Route(past.hops, Balancing.REQUEST)
 
 
 def test_the_routes_of_requests_stay_the_modes() -> None:

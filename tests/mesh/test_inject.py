@@ -13,7 +13,7 @@ from chaos.mesh import manifests
 from chaos.mesh.budget import Budget, Reference, Share, divide, instances
 from chaos.mesh.inject import inject, pod_template
 from chaos.mesh.render import render_mode
-from chaos.model.modes import MODES
+from chaos.model.modes import MODES, Balancing, Layer
 from chaos.names import LABEL_MESH, LABEL_RUN
 from tests.mesh.controlplane.proxies import of_daemon_set
 
@@ -205,6 +205,28 @@ def test_sidecars_are_found_in_the_pods_that_hold_them_and_ended_pods_are_not() 
     assert placement.proxies[0].memory_bytes == 128 << 20
     assert placement.calls == (("tenant-a/client", "tenant-a/server"),)
     assert len(placement.pairs()) == 1
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_calls_to_pods_without_a_waypoint_pass_layer_4_alone_and_others_as_before(mode: str) -> None:
+    tenant = injected(mode, manifests.tenant("a", client_nodes=["n"], server_nodes=["n"]))
+    plain = [o for o in injected(mode, manifests.plain("plain", tenant="a", nodes=["n"])) if o["kind"] == "Deployment"]
+    server, client = workloads(tenant)
+    pods = [live(client, "client", "tenant-a", "n1"), live(server, "server", "tenant-a", "n2")]
+    pods.append(live(plain[-1]["spec"]["template"], "plain", "tenant-a", "n1"))
+    for one in pods:
+        meta = one["metadata"]
+        meta["labels"]["pod-template-hash"] = "1"
+        meta["ownerReferences"] = [{"kind": "ReplicaSet", "name": f"{meta['name']}-1", "controller": True}]
+    calls = [("tenant-a/client", "tenant-a/server"), ("tenant-a/client", "tenant-a/plain")]
+    placement = plan_placement(pods, MODES[mode], calls=calls)
+    of = {pair.server.workload: placement.route(pair) for pair in placement.pairs()}
+    assert of["server"].hops == MODES[mode].hops
+    if not MODES[mode].separate_layers:
+        assert of["plain"].hops == MODES[mode].hops
+        return
+    assert [hop.layers for hop in of["plain"].hops] == [frozenset({Layer.L4})] * 2
+    assert of["plain"].balancing is Balancing.CONNECTION
 
 
 def test_the_placebo_has_no_layer() -> None:

@@ -40,6 +40,8 @@ from chaos.names import (
     LABEL_ROLE,
     LABEL_SCOPE,
     LABEL_SCOPE_KEY,
+    LABEL_WAYPOINT,
+    NO_WAYPOINT,
     spiffe_id,
 )
 
@@ -293,7 +295,14 @@ def service(obj: Object, slices: Iterable[Slice], accounts: Mapping[str, str]) -
         if port.get("protocol", "TCP") == "TCP"
     )
     behind = {accounts[uid] for piece in pieces for uid in piece.uids if uid in accounts}
-    return Service(namespace, name, address(spec["clusterIP"], "spec.clusterIP"), ports, tuple(sorted(behind)))
+    return Service(
+        namespace,
+        name,
+        address(spec["clusterIP"], "spec.clusterIP"),
+        ports,
+        tuple(sorted(behind)),
+        waypoint=labels_of(obj).get(LABEL_WAYPOINT) != NO_WAYPOINT,
+    )
 
 
 def _target_port(value: Any) -> int:

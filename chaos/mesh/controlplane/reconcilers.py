@@ -29,6 +29,8 @@ from chaos.names import (
     ANNOTATION_BUDGET_HOLD,
     ANNOTATION_PROXY_CONTAINER,
     LABEL_MODE,
+    LABEL_WAYPOINT,
+    NO_WAYPOINT,
     PROXY_CONFIG,
     SYSTEM_NAMESPACE,
     WAYPOINT,
@@ -146,7 +148,10 @@ def plan_waypoints(cache: ObjectCache, config: Mapping[str, Any]) -> list[dict[s
 
     def plan_one(pod: Object) -> list[dict[str, Any]] | None:
         uid, namespace, name = meta_of(pod)
-        if uid not in behind or LABEL_MODE not in labels_of(pod) or not is_live(pod) or stands_apart(pod, mode):
+        labels = labels_of(pod)
+        if uid not in behind or LABEL_MODE not in labels or not is_live(pod) or stands_apart(pod, mode):
+            return None
+        if labels.get(LABEL_WAYPOINT) == NO_WAYPOINT:
             return None
         if (namespace, f"{WAYPOINT}-{name}") in present:
             return None

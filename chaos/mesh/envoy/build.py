@@ -24,7 +24,7 @@ from chaos.mesh.envoy.ports import (
 )
 from chaos.mesh.envoy.resources import Resource, Resources
 from chaos.mesh.mutations import NO_DEFECTS, Defect, Defects
-from chaos.mesh.snapshot import ROOT_SECRET, AppProtocol, MeshSnapshot, ProxyRole, Workload, identity_of
+from chaos.mesh.snapshot import ROOT_SECRET, AppProtocol, Endpoint, MeshSnapshot, ProxyRole, Workload, identity_of
 from chaos.model.modes import Scope
 from chaos.model.placement import Proxy
 
@@ -97,6 +97,10 @@ def _connections(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iter
     accounts = {w.identity for w in snapshot.waypoints}
     for service, port in service_ports(snapshot):
         name = service_cluster(service, port)
+        if not service.waypoint:
+            yield clusters.tunnelled_service(name, features, defects)
+            yield _tunnels_to(snapshot, name, port.endpoints, defects)
+            continue
         before = waypoints_before(snapshot, service, port, proxy.node)
         peers = tuple(("exact", account) for account in sorted({w.identity for w in before} or accounts))
         yield clusters.service(
@@ -110,13 +114,16 @@ def _connections(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iter
             defects=defects,
         )
         yield clusters.endpoints(name, waypoint_endpoints(before), defects - {Defect.UNBALANCED})
+    yield clusters.tunnel_origin("", features, shared=True, defects=defects)
+    yield listeners.tunnel_exit(features, source=listeners.L4_PROXY)
     yield clusters.connect_target(features, defects)
     yield clusters.plain(clusters.PASSTHROUGH, features, shared=True, defects=defects)
     everything = targets(snapshot)
     for key, netns, pod in _reachable(proxy, snapshot):
         yield listeners.outbound(key, _facts(pod), netns, everything, features, tunnel=True, defects=defects)
         peers_in = tuple(sorted({w.identity for w in waypoints_of(snapshot, pod)}))
-        yield listeners.hbone(key, _stable(pod), netns, peers_in, features, defects=defects)
+        alone = None if pod.waypoint else policies_of(snapshot, pod.namespace)
+        yield listeners.hbone(key, _stable(pod), netns, peers_in, features, policies=alone, defects=defects)
 
 
 def _waypoint(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iterator[Resource]:
@@ -127,15 +134,14 @@ def _waypoint(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iterato
     elif proxy.scope is Scope.POD:
         pod = snapshot.pods.get(proxy.key)
         namespace = pod.namespace if pod else ""
-    mine = targets(snapshot, namespace)
+    mine = tuple(target for target in targets(snapshot, namespace) if target.waypoint)
     names = {t.cluster for t in mine}
     for service, port in service_ports(snapshot):
         name = service_cluster(service, port)
         if name not in names:
             continue
-        ends = meshed_endpoints(snapshot, served_endpoints(snapshot, proxy, service, port))
         yield clusters.tunnelled_service(name, features, defects)
-        yield clusters.tunnelled_endpoints(name, tuple((e, snapshot.pods[e.pod_uid].identity) for e in ends), defects)
+        yield _tunnels_to(snapshot, name, served_endpoints(snapshot, proxy, service, port), defects)
     yield clusters.tunnel_origin(identity_of(proxy), features, defects=defects)
     for target in mine:
         yield clusters.internal(listeners.inner_name(target), listeners.inner_name(target), features)
@@ -146,8 +152,13 @@ def _waypoint(proxy: Proxy, snapshot: MeshSnapshot, defects: Defects) -> Iterato
             misanswers=snapshot.misanswers_of(proxy),
             defects=defects,
         )
-    yield listeners.waypoint_exit(features)
+    yield listeners.tunnel_exit(features, source=listeners.WAYPOINT)
     yield listeners.waypoint_entry(identity_of(proxy), mine, features, defects=defects)
+
+
+def _tunnels_to(snapshot: MeshSnapshot, name: str, ends: tuple[Endpoint, ...], defects: Defects) -> Resource:
+    there = meshed_endpoints(snapshot, ends)
+    return clusters.tunnelled_endpoints(name, tuple((e, snapshot.pods[e.pod_uid].identity) for e in there), defects)
 
 
 def _stable(pod: Workload) -> Workload:

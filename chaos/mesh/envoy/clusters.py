@@ -100,7 +100,9 @@ def service(
 
 @lru_cache(CACHE)
 def tunnelled_service(name: str, features: Features, defects: Defects) -> Resource:
-    """A Service port's endpoints as a waypoint reaches them: each through the internal listener that opens tunnels."""
+    """A Service port's endpoints as a waypoint reaches them, or where there is none an L4 proxy: each through the
+    internal listener that opens tunnels.
+    """
     return _cluster(
         {
             "name": name,
@@ -150,9 +152,14 @@ def connect_target(features: Features, defects: Defects) -> Resource:
 
 
 @lru_cache(CACHE)
-def tunnel_origin(own: str, features: Features, *, defects: Defects) -> Resource:
-    """From a waypoint to the 15008 of whichever pod the internal connection is meant for; which identity must answer
-    there comes with the connection (`listeners.waypoint_exit`), on top of the trust domain."""
+def tunnel_origin(own: str, features: Features, *, shared: bool = False, defects: Defects) -> Resource:
+    """To the 15008 of whichever pod the internal connection is meant for; which identity must answer there comes with
+    the connection (`listeners.tunnel_exit`), on top of the trust domain.
+
+    Args:
+        own: the identity of the waypoint that speaks; empty, of an L4 proxy (`shared`): whom the connection's state
+            names, from inside that pod.
+    """
     return _cluster(
         {
             "name": TUNNEL_LISTENER,
@@ -162,7 +169,7 @@ def tunnel_origin(own: str, features: Features, *, defects: Defects) -> Resource
             "circuit_breakers": circuit_breakers(features),
             "typed_extension_protocol_options": http_options("http2", defects),
             "transport_socket": upstream_tls(own, [ANY_MEMBER], alpn=("h2",), defects=defects),
-            "upstream_bind_config": bind_config(shared=False),
+            "upstream_bind_config": bind_config(shared=shared),
         }
     )
 
@@ -236,7 +243,7 @@ def endpoints(name: str, addresses: tuple[Endpoint, ...], defects: Defects) -> R
 
 @lru_cache(CACHE)
 def tunnelled_endpoints(name: str, addresses: tuple[tuple[Endpoint, str], ...], defects: Defects) -> Resource:
-    """EDS of a waypoint: each endpoint is a tunnel, whose metadata says where to and whose identity must answer."""
+    """EDS of tunnels: each endpoint is one, whose metadata says where to and whose identity must answer."""
     if Defect.UNBALANCED in defects:
         addresses = addresses[:1]
     return Resource.of(

@@ -21,6 +21,8 @@ from chaos.mesh.snapshot import AppProtocol, Features, Misanswering, Policy, Wor
 from chaos.names import PORT_HBONE, PORT_INBOUND, PORT_OUTBOUND
 
 _LISTENER: Final = "envoy.config.listener.v3.Listener"
+WAYPOINT: Final = "waypoint"  # who opens a tunnel, in log lines
+L4_PROXY: Final = "l4"
 _CHAIN: Final = "envoy.config.listener.v3.FilterChain"
 # filters of no kind close a connection at once: the proxy's own ports and the loop-back network are nobody's
 # destination
@@ -59,7 +61,7 @@ def _outbound_chain(
             features,
             source=source,
             destination=target.host,
-            tunnel_to="%DOWNSTREAM_LOCAL_ADDRESS%",
+            tunnel_to="%DOWNSTREAM_LOCAL_ADDRESS%" if target.waypoint else "",  # else tunnel_exit names the endpoint
         )
     elif target.protocol is AppProtocol.HTTP:
         last = l7.requests(
@@ -102,7 +104,7 @@ def outbound(
     Args:
         key: last part of the name: the sandbox, or `pod` for a sidecar.
         pod: (SPIFFE id, namespace, name).
-        tunnel: an L4 proxy: every Service port is a CONNECT to its waypoint.
+        tunnel: an L4 proxy: every Service port is a CONNECT to its waypoint, or to an endpoint where it has none.
     """
     identity, namespace, name = pod
     chains = [
@@ -197,11 +199,21 @@ def _inbound_connections(
 
 @lru_cache(CACHE)
 def hbone(
-    key: str, pod: Workload, netns: str, peers: tuple[str, ...], features: Features, *, defects: Defects
+    key: str,
+    pod: Workload,
+    netns: str,
+    peers: tuple[str, ...],
+    features: Features,
+    *,
+    policies: tuple[Policy, ...] | None = None,
+    defects: Defects,
 ) -> Resource:
     """Where tunnels to a pod end, of an L4 proxy: only the pod's waypoint may come, and only to the pod's own address.
 
     Without the limit on the authority a CONNECT terminator is an open proxy.
+
+    Args:
+        policies: of a pod without a waypoint, which decide who may come; None: `peers` alone may.
     """
     anywhere = Defect.OPEN_CONNECT in defects
     own_ports = "|".join(str(port) for port in PROXY_PORTS)
@@ -218,8 +230,11 @@ def hbone(
         "routes": [*([] if anywhere else [refused]), l7.connect_route(INBOUND)],
     }
     allowed = [{"authenticated": {"principal_name": {"exact": peer}}} for peer in peers]
-    policies = {"waypoint": {"permissions": [{"any": True}], "principals": allowed}} if allowed else {}
-    rules = [] if Defect.ANY_PEER in defects else [l7.network_rbac({"action": "ALLOW", "policies": policies})]
+    only = {"waypoint": {"permissions": [{"any": True}], "principals": allowed}} if allowed else {}
+    if policies is not None:
+        rules = l7.connection_policy(policies, tunnelled=False)
+    else:
+        rules = [] if Defect.ANY_PEER in defects else [l7.network_rbac({"action": "ALLOW", "policies": only})]
     return _listener(
         {
             "name": f"hbone|{key}",
@@ -240,7 +255,7 @@ def hbone(
     )
 
 
-# ---- waypoints
+# ---- waypoints, and tunnels past them
 
 
 def inner_name(target: ServiceTarget) -> str:
@@ -310,7 +325,7 @@ def waypoint_inner(
 
 
 @lru_cache(CACHE)
-def waypoint_exit(features: Features) -> Resource:
+def tunnel_exit(features: Features, *, source: str) -> Resource:
     """Wraps each connection to an endpoint into a CONNECT to that pod's 15008; the pod's own identity must answer
     there.
     """
@@ -326,7 +341,7 @@ def waypoint_exit(features: Features) -> Resource:
         TUNNEL_LISTENER,
         TUNNEL_LISTENER,
         features,
-        source="waypoint",
+        source=source,
         destination="pod",
         tunnel_to="%DOWNSTREAM_LOCAL_ADDRESS%",
     )

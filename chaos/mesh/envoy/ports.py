@@ -124,6 +124,7 @@ class ServiceTarget:
     port: int
     protocol: AppProtocol
     cluster: str
+    waypoint: bool = True  # whether a waypoint, where the mode has them, stands before it
 
     @property
     def authority(self) -> str:
@@ -140,6 +141,7 @@ def targets(snapshot: MeshSnapshot, namespace: str | None = None) -> tuple[Servi
             port.port,
             port.protocol,
             service_cluster(service, port),
+            service.waypoint,
         )
         for service, port in service_ports(snapshot)
         if service.cluster_ip not in ("", "None") and namespace in (None, service.namespace)

@@ -105,6 +105,13 @@ def test_every_server_pod_gets_one_waypoint_that_goes_with_it() -> None:
     assert plan_waypoints(cache(*known, again), {"mode": "ambient-pod", "run": "r1", "values": {}}) == []
 
 
+def test_a_pod_that_says_so_gets_no_waypoint() -> None:
+    server = pod("server-1")
+    server["metadata"]["labels"]["sharedfate.io/use-waypoint"] = "none"
+    found = cache(namespace("tenant-a"), service(), server, slice_of(server))
+    assert plan_waypoints(found, {"mode": "ambient-pod", "run": "r1", "values": {"l7_cpu": 75, "l7_memory": 96}}) == []
+
+
 def test_other_modes_have_no_waypoint_per_pod() -> None:
     server = pod("server-1")
     found = cache(namespace("tenant-a"), service(), server, slice_of(server))

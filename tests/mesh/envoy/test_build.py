@@ -21,6 +21,7 @@ from chaos.mesh.envoy.build import build
 from chaos.mesh.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Resources
 from chaos.mesh.mutations import Defect
 from chaos.mesh.snapshot import ROOT_SECRET, AccessLog, Features, Misanswering, Policy, ProxyRole, Rule, identity_of
+from chaos.names import LABEL_WAYPOINT, NO_WAYPOINT, spiffe_id
 from tests.mesh.envoy.bench import ENVOY
 from tests.mesh.envoy.placements import MESHED, pod, proxies, uid, world
 
@@ -156,6 +157,41 @@ def test_a_waypoint_that_is_not_ready_gets_no_traffic_and_stays_accepted(mode: s
     assert {kind for kind, _ in changed(build(node, before), build(node, after))} == {ENDPOINTS}
     for name in build(node, after).by_type[ENDPOINTS]:
         assert not read(build(node, after), ENDPOINTS, name).endpoints[0].lb_endpoints
+
+
+@pytest.mark.parametrize("mode", [m for m in MESHED if m.startswith("ambient")])
+def test_a_service_without_a_waypoint_leads_to_its_pods_and_no_waypoint_serves_it(mode: str) -> None:
+    made = world(mode)
+    past = replace(made.services[0], waypoint=False)
+    made = replace(made, services=(past, *made.services[1:]))
+    ends = {f"{end.ip}:{end.port}" for end in past.ports[0].endpoints}
+    for proxy in proxies(made):
+        built = build(proxy, made)
+        name = "outbound|80|server.tenant-a"
+        if ProxyRole.of(proxy) is ProxyRole.WAYPOINT:
+            assert not [one for one in built.by_type[LISTENER] if one.endswith("|80|server.tenant-a")]
+            continue
+        found = read(built, ENDPOINTS, name).endpoints[0].lb_endpoints
+        assert {one.endpoint.address.envoy_internal_address.endpoint_id for one in found} == ends
+
+
+@pytest.mark.parametrize("mode", [m for m in MESHED if m.startswith("ambient")])
+def test_who_may_come_to_a_pod_without_a_waypoint_is_decided_by_its_policy(mode: str) -> None:
+    caller = spiffe_id("tenant-c", "client")
+    before = world(mode)
+    server = next(p for p in before.pods.values() if p.service_account == "server" and p.node == "node-1")
+    before = replace(before, policies=(Policy(server.namespace, "p", (Rule((caller,)),)),))
+    labelled = replace(server, labels=((LABEL_WAYPOINT, NO_WAYPOINT),))
+    after = replace(before, pods={**before.pods, server.uid: labelled})
+    node = proxies(before)[0]
+    assert changed(build(node, before), build(node, after)) == {(LISTENER, f"hbone|{server.sandbox}")}
+    (rbac,) = (
+        json_format.MessageToDict(one)["typedConfig"]
+        for one in read(build(node, after), LISTENER, f"hbone|{server.sandbox}").filter_chains[0].filters
+        if "rbac" in one.name
+    )
+    (allowed,) = rbac["rules"]["policies"].values()
+    assert allowed["principals"] == [{"authenticated": {"principalName": {"exact": caller}}}]
 
 
 @pytest.mark.parametrize("mode", MESHED)

@@ -24,7 +24,7 @@ from chaos.mesh import capture
 from chaos.mesh.mutations import Defect
 from chaos.mesh.snapshot import Endpoint, Features, Policy, Rule
 from chaos.model.modes import MODES, Balancing, Scope
-from chaos.names import spiffe_id
+from chaos.names import LABEL_WAYPOINT, NO_WAYPOINT, spiffe_id
 from tests.mesh.envoy.bench import Bench, bench, until
 from tests.mesh.envoy.placements import MESHED
 
@@ -273,6 +273,52 @@ def test_tunnels_end_only_for_the_waypoint_and_only_at_the_pod(mode: str) -> Non
         for authority in ("10.244.1.23:8080", "10.244.1.1:80", "127.0.0.1:15000", f"{serves}:15000", f"{serves}:15008"):
             assert dial(made, "peer", serves, authority, waypoint.identity).split()[0] in ("403", "404")
         assert dial(made, "peer", waypoint.ip, "10.244.1.20:8080", spiffe_id("tenant-a", "client")).startswith("404")
+
+
+@pytest.mark.parametrize("mode", [pytest.param(m, marks=[] if m in QUICK else [pytest.mark.slow]) for m in AMBIENT])
+def test_a_service_without_a_waypoint_is_reached_past_it_by_whom_its_policy_lets_in(mode: str) -> None:
+    with tenants(mode) as made:
+        none = ((LABEL_WAYPOINT, NO_WAYPOINT),)
+        for uid, pod in made.pods.items():
+            if pod.namespace == "tenant-a" and "server" in pod.name:
+                made.pods[uid] = replace(pod, labels=none)
+        world = made.make_world(made.world.waypoints)
+        past = tuple(replace(one, waypoint=one.namespace != "tenant-a") for one in world.services)
+        made.push(replace(world, services=past))
+        until(lambda: not passing(made, SERVICE_A))
+        before = passes(made)
+        answered = pods_of("".join(made.curl("client-a", f"http://{SERVICE_A}/echo")[1] for _ in range(6)))
+        assert answered == {"server-a-0": 3, "server-a-1": 3}  # connections are balanced
+        assert made.curl("client-b", f"http://{SERVICE_A}/echo")[0] == 200
+        assert passes(made) == before
+        assert passing(made, SERVICE_B)
+        made.attach("peer", "10.244.1.98")
+        assert dial(made, "peer", "10.244.1.20", "10.244.1.20:8080", spiffe_id("tenant-b", "client")).startswith("200")
+        assert dial(made, "peer", "10.244.1.22", "10.244.1.22:8080", spiffe_id("tenant-a", "client")).startswith("0")
+        own = Policy("tenant-a", "p", (Rule((spiffe_id("tenant-a", "client"),)),))
+        made.push(replace(world, services=past, policies=(own,)))
+        until(lambda: made.curl("client-b", f"http://{SERVICE_A}/echo")[0] == 0)
+        for _ in range(10):  # by turns: certificates never cross
+            assert made.curl("client-a", f"http://{SERVICE_A}/echo")[0] == 200
+            assert made.curl("client-b", f"http://{SERVICE_A}/echo")[0] == 0
+        assert made.nacks == []
+
+
+def passes(made: Bench) -> int:
+    """How many CONNECTs the waypoints have had."""
+    total = 0
+    for waypoint in made.world.waypoints:
+        name = waypoint.proxy.pod
+        text = made.admin(name, "/stats?filter=http.hbone.downstream_rq_total")
+        total += sum(int(line.rpartition(" ")[2]) for line in text.splitlines())
+    return total
+
+
+def passing(made: Bench, address: str) -> bool:
+    """Whether a request to the Service, which is answered, passes a waypoint."""
+    before = passes(made)
+    assert made.curl("client-a", f"http://{address}/echo")[0] == 200
+    return passes(made) > before
 
 
 def test_an_open_connect_terminator_is_caught() -> None:
