@@ -244,6 +244,7 @@ def switchback(
     described: str = "",
     before_look: Callable[[Sequence[Held]], None] = lambda _: None,
     baseline: bool = True,
+    build_up: float = 0.0,
 ) -> Judgement:
     """Switch a gradual fault on and off, in pairs, until the judge needs no more.
 
@@ -255,6 +256,7 @@ def switchback(
         before_look: told of each time that the fault was held, before the judge looks: time to state an expectation
             that rests on what was seen of the fault.
         baseline: False where it was taken already.
+        build_up: seconds from the fault's effect until it is whole; they belong to no window either.
     """
     if baseline:
         trial.baseline()
@@ -262,7 +264,7 @@ def switchback(
     judgement: Judgement | None = None
     for look in (step for step in trial.thresholds.pairs if not pairs or step <= pairs):
         while len(on) < look:
-            on.append(_switch(trial, fault, targets, seconds, noisy, described))
+            on.append(_switch(trial, fault, targets, seconds, noisy, described, build_up))
             trial.pairs_done = len(on)
         before_look(on)
         judgement = trial.look()
@@ -300,7 +302,13 @@ class Held:
 
 
 def _switch(
-    trial: Trial, fault: Fault, targets: Sequence[Target], seconds: float, noisy: TenantLoad | None, described: str
+    trial: Trial,
+    fault: Fault,
+    targets: Sequence[Target],
+    seconds: float,
+    noisy: TenantLoad | None,
+    described: str,
+    build_up: float,
 ) -> Held:
     """Run one pair."""
     hold = trial.thresholds.settle + SWITCH_SECONDS
@@ -308,6 +316,7 @@ def _switch(
         trial.deployment.pause(noisy)
     try:
         with trial.fault(fault, *targets, seconds=seconds, described=described) as injection:
+            trial.hold(build_up)
             begin = time.time_ns()
             trial.hold(hold)
             end = time.time_ns()

@@ -17,7 +17,7 @@ from chaos.history.model import Outcome, Samples
 from chaos.kube.client import Object
 from chaos.kube.objects import is_deleting
 from chaos.mesh import manifests
-from chaos.model.flow import Flow
+from chaos.model.flow import Flow, WindowKind
 from chaos.model.modes import ProxyMode
 from chaos.verdict.check import Check, decided, measured, undecided
 
@@ -64,7 +64,7 @@ def predict_loss(mode: ProxyMode, *, pre_stop: float, known: Known) -> Loss:
 
 @dataclass(frozen=True, slots=True)
 class LeavingSeen:
-    """What became of the requests that fell due from the moment on at which a server was told to end."""
+    """What became of the requests that fell due in a server's own window, which begins when it was told to end."""
 
     calls: int
     lost: int
@@ -73,14 +73,14 @@ class LeavingSeen:
     last_arrived: float | None
 
     @classmethod
-    def read(cls, samples: Samples, *, since: int, server: int | None) -> LeavingSeen:
+    def read(cls, samples: Samples, *, since: int, until: int, server: int | None) -> LeavingSeen:
         """Read it from a flow's samples. Pure.
 
         Args:
-            since: ns: when the server was told to end.
+            since: ns: when the server was told to end; until: the end of its window.
             server: its number in the samples; None: it never answered.
         """
-        rows = samples[samples["due"] >= since]
+        rows = samples[(samples["due"] >= since) & (samples["due"] < until)]
         lost = rows["due"][rows["outcome"] != Outcome.OK]
         there = rows["due"][(rows["outcome"] == Outcome.OK) & (rows["server"] == server)] if server is not None else []
 
@@ -128,6 +128,14 @@ class LeavingServer:
     pre_stop: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A pod (`namespace/name`) that was told to end, and the last instant (ns) at which it had not been yet."""
+
+    pod: str
+    told: int
+
+
 class LeavingServers(AbstractContextManager["LeavingServers"]):
     """Servers of the first tenant that exist, and are called, while the block runs. Each has two pods."""
 
@@ -171,27 +179,37 @@ class LeavingServers(AbstractContextManager["LeavingServers"]):
         self._stack.__exit__(kind, error, trace)
 
     def leave(self, *, seconds: float) -> dict[str, LeavingSeen]:
-        """Scale each server down to one pod, go on calling for so many seconds, and return what became of the requests
-        to each, by its name.
+        """Scale one server after the other down to one pod, go on calling each for so many seconds from its own moment,
+        and return what became of the requests to each, by its name.
         """
-        since = time.time_ns()
-        for one in self.servers:
-            self.cluster.patch("Deployment", one.name, {"spec": {"replicas": 1}}, self.tenant.namespace)
-        gone = {one.name: self._leaver(one) for one in self.servers}
-        self.trial.observe_until(since + int(seconds * 1e9))
+        left = {one.name: self._shut_down(one) for one in self.servers}
+        ends = {name: at.told + int(seconds * 1e9) for name, at in left.items()}
+        self.trial.observe_until(max(ends.values()))
+        for name, at in left.items():
+            self.trial.window(WindowKind.FAULT, at.told, ends[name], f"{name} was told to end")
         return {
             name: LeavingSeen.read(
-                self.trial.samples_of(flow), since=since, server=self.trial.number_of_pod(gone[name])
+                self.trial.samples_of(self._flows[name]),
+                since=at.told,
+                until=ends[name],
+                server=self.trial.number_of_pod(at.pod),
             )
-            for name, flow in self._flows.items()
+            for name, at in left.items()
         }
 
-    def _leaver(self, server: LeavingServer) -> str:
-        """Wait for the server's pod that was told to end, and return it as `namespace/name`."""
+    def _shut_down(self, server: LeavingServer) -> Left:
+        """Scale a server down, wait for its pod that was told to end, and return it with that moment."""
+        told = time.time_ns()
 
-        def told() -> Object | None:
-            return next((pod for pod in self._beside.pods(server.name) if is_deleting(pod)), None)
+        def leaver() -> Object | None:
+            nonlocal told
+            before = time.time_ns()
+            found = next((pod for pod in self._beside.pods(server.name) if is_deleting(pod)), None)
+            if found is None:
+                told = before
+            return found
 
-        pod = self.cluster.wait(f"a pod of {server.name} is told to end", told, seconds=SECONDS, every=0.02)
+        self.cluster.patch("Deployment", server.name, {"spec": {"replicas": 1}}, self.tenant.namespace)
+        pod = self.cluster.wait(f"a pod of {server.name} is told to end", leaver, seconds=SECONDS, every=0.02)
         self.trial.excused.add((pod["metadata"]["uid"], WHOLE_POD))
-        return f"{self.tenant.namespace}/{pod['metadata']['name']}"
+        return Left(f"{self.tenant.namespace}/{pod['metadata']['name']}", told)

@@ -218,12 +218,8 @@ class Trial:
         exempt_flows = frozenset(exempt) | {Flow(*call) for call in may_move(self.placement, proxies)}
         unseeing = detect_unseeing(self.deployment.tenants, shares, shape)
         exempt_flows |= unseeing
-        self.expectation = Expectation(
-            {Flow(*call): share for call, share in shares.items()},
-            exempt=exempt_flows,
-            harm=harm,
-            fault_shape=shape,
-            recovery=True,
+        expectation = self.expect(
+            {Flow(*call): share for call, share in shares.items()}, shape=shape, harm=harm, exempt=exempt_flows
         )
         if proxies and self.mesh.mode.hops and not any(shares.values()):
             self.nobody_at_risk = f"no flow passes {', '.join(map(str, proxies))}"
@@ -232,6 +228,13 @@ class Trial:
                 f"{', '.join(map(str, sorted(unseeing)))}: its connections are only accepted, which a proxy or a "
                 "kernel does for whoever hangs behind it: say what to send, or what answer to await"
             )
+        return expectation
+
+    def expect(
+        self, shares: Mapping[Flow, float], *, shape: FaultShape, harm: Harm = Harm.EITHER, exempt: Iterable[Flow] = ()
+    ) -> Expectation:
+        """Expect harm to exactly the flows with a share, by it; of exempt ones nothing."""
+        self.expectation = Expectation(shares, exempt=frozenset(exempt), harm=harm, fault_shape=shape, recovery=True)
         stated = {"expectation": self.expectation.as_dict(), "thresholds": self.thresholds.as_dict()}
         self._writer.note(since=self.since, **stated)
         return self.expectation

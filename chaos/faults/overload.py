@@ -43,6 +43,7 @@ class Overload:
         in_flight: requests that wait for their answers at most; with large bodies, this much is what proxies must hold
             in memory.
         saturate_seconds: longest wait for the path to give out.
+        timeout: seconds for which an answer is waited for; answer_bytes: of slow readers, its size.
     """
 
     name: ClassVar[str] = "overload"
@@ -63,6 +64,8 @@ class Overload:
     max_rate: float = 0.0
     in_flight: int = 1024
     saturate_seconds: float = 8.0
+    timeout: float = 2.0
+    answer_bytes: int = 1 << 20
     protocol: str = "http1"
     method: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -80,6 +83,8 @@ class Overload:
             "start_rate": self.start_rate,
             "max_rate": self.max_rate or FREE_RATE,
             "in_flight": self.in_flight,
+            "timeout": self.timeout,
+            "answer_bytes": self.answer_bytes,
             "path": self.path,
             "expect_status": self.status,
             "echoes": self.echoes,

@@ -79,7 +79,12 @@ def samples(*rows: tuple[float, Outcome, int]) -> Samples:
 
 def test_what_fell_due_before_the_server_was_told_to_end_does_not_count() -> None:
     rows = samples((0.5, Outcome.FAILED, NO_POD), (0.9, Outcome.OK, 1), (1.5, Outcome.OK, 2))
-    assert LeavingSeen.read(rows, since=10**9, server=1) == LeavingSeen(1, 0, 0, None, None)
+    assert LeavingSeen.read(rows, since=10**9, until=10**10, server=1) == LeavingSeen(1, 0, 0, None, None)
+
+
+def test_each_servers_window_ends_by_itself() -> None:
+    rows = samples((1.5, Outcome.FAILED, NO_POD), (2.5, Outcome.FAILED, NO_POD), (3.5, Outcome.FAILED, NO_POD))
+    assert LeavingSeen.read(rows, since=10**9, until=3 * 10**9, server=1) == LeavingSeen(2, 2, 0, 1.5, None)
 
 
 def test_lost_requests_and_those_that_reached_the_server_are_counted_with_their_times() -> None:
@@ -90,8 +95,8 @@ def test_lost_requests_and_those_that_reached_the_server_are_counted_with_their_
         (1.7, Outcome.FAILED, NO_POD),
         (9.0, Outcome.OK, 2),
     )
-    assert LeavingSeen.read(rows, since=10**9, server=1) == LeavingSeen(5, 2, 2, 0.7, 0.5)
-    assert LeavingSeen.read(rows, since=10**9, server=None) == LeavingSeen(5, 2, 0, 0.7, None)
+    assert LeavingSeen.read(rows, since=10**9, until=10**10, server=1) == LeavingSeen(5, 2, 2, 0.7, 0.5)
+    assert LeavingSeen.read(rows, since=10**9, until=10**10, server=None) == LeavingSeen(5, 2, 0, 0.7, None)
 
 
 SOUND = LeavingSeen(800, 0, 90, None, 2.1)
