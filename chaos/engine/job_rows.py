@@ -13,19 +13,23 @@ from datetime import datetime
 from typing import Any, Final
 
 from chaos.engine.jobs import JobRun
-from chaos.engine.targets import container_of, proxy_serving
+from chaos.engine.targets import container_of, proxy_serving, workload, workload_of
 from chaos.engine.trial import Injection, Trial
 from chaos.errors import ExperimentFailure, TargetVanished
+from chaos.faults.control_plane import ControlPlane
 from chaos.faults.drain import evict
 from chaos.faults.kill import Kill
 from chaos.faults.model import Target
+from chaos.faults.restart import Restart
 from chaos.kube.client import Object
 from chaos.kube.objects import container_status, is_deleting, is_running, true_conditions
 from chaos.model.job_fate import APP, DURING, End, JobFate, Round, Row, Trouble, predict_fate
 from chaos.model.placement import Proxy
+from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict.check import Check, decided, undecided
 
 REQUESTS: Final = 120
+LONG: Final = 360  # requests of a Job under which proxies are rolled out, one node after the other
 INTERVAL: Final = 0.05
 WORK: Final = REQUESTS * (INTERVAL + 0.004) + 0.5  # seconds that one run of the application takes, with its start
 DEADLINE: Final = 150.0  # seconds: of the Job, and of our patience
@@ -62,7 +66,8 @@ class JobWatch:
         state = (tuple(true_conditions(job)), tuple(map(_state_of, now)))
         if state != self._last:
             self._last, self._changed = state, time.monotonic()
-        self.end = detect_end(job, now, idle=time.monotonic() - self._changed)
+        begun = any(container_status(pod, APP).get("containerID") for pod in self.pods.values())
+        self.end = detect_end(job, now, idle=time.monotonic() - self._changed, begun=begun)
 
     def judge(self, predicted: JobFate) -> Check:
         """Hold what became of the Job against the prediction."""
@@ -89,12 +94,13 @@ def _state_of(pod: Object) -> Any:
     )
 
 
-def detect_end(job: Object, pods: Iterable[Object], *, idle: float) -> End | None:
+def detect_end(job: Object, pods: Iterable[Object], *, idle: float, begun: bool) -> End | None:
     """Return how a Job ended; None while it works. It never ends when each pod of it that has not ended holds an
-    application that has, for longer than any back-off. Pure.
+    application that has, for longer than any back-off; it never begins when none has started for as long. Pure.
 
     Args:
         idle: seconds without a change.
+        begun: its application was started in any pod that it had.
     """
     said = true_conditions(job)
     if "Complete" in said:
@@ -102,6 +108,8 @@ def detect_end(job: Object, pods: Iterable[Object], *, idle: float) -> End | Non
     if "Failed" in said:
         return End.FAILED
     there = [pod for pod in pods if pod["status"].get("phase") in ("Pending", "Running") and not is_deleting(pod)]
+    if there and not begun and idle > IDLE:
+        return End.WAITED
     done = there and all("terminated" in container_status(pod, APP).get("state", {}) for pod in there)
     return End.HUNG if done and idle > IDLE else None
 
@@ -160,11 +168,14 @@ class JobRounds:
     def run(self, one: Round) -> list[Check]:
         """Run one round, and return a check for each of its Jobs."""
         mode = self.trial.mesh.mode
+        shared = None
         with ExitStack() as later:  # an undo waits for a proxy in the pod, which may only go with its Job
+            if one.trouble is Trouble.NEVER_READY:
+                self._keep_unready(later)
             with ExitStack() as jobs:
                 watches = [JobWatch(row, jobs.enter_context(self._job(row))) for row in one.rows]
-                began = self._await_start(watches)
-                shared = self._strike(one.trouble, watches, began, later)
+                if one.trouble is not Trouble.NEVER_READY:
+                    shared = self._strike(one.trouble, watches, self._await_start(watches), later)
                 self._settle(watches)
         if shared is not None:
             self.trial.renew(shared)
@@ -172,7 +183,22 @@ class JobRounds:
 
     def _job(self, row: Row) -> JobRun:
         name = f"{row.policy.name}-{row.trouble.name.lower().replace('_', '-')}"
-        return JobRun(self.trial, name, requests=REQUESTS, interval=INTERVAL, policy=row.policy, seconds=DEADLINE)
+        requests = LONG if row.trouble is Trouble.UPGRADED else REQUESTS
+        return JobRun(self.trial, name, requests=requests, interval=INTERVAL, policy=row.policy, seconds=DEADLINE)
+
+    def _keep_unready(self, later: ExitStack) -> None:
+        """Let no proxy get anything new until `later` is left: what a Job's pod needs never comes."""
+        if self.trial.mesh.mode.hops:
+            target = workload(self.cluster, f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}", "Deployment")
+            later.enter_context(self.trial.fault(ControlPlane(), target, seconds=DEADLINE + STARTS_WITHIN))
+
+    def _upgrade(self, proxy: Proxy, later: ExitStack) -> None:
+        """Roll the Job's proxy out; where it is a container of the Job's pod, those of another workload's pods."""
+        if self.trial.mesh.mode.in_pod:
+            target = workload(self.cluster, self.trial.deployment.tenants[-1].server)
+        else:
+            target = workload_of(self.cluster, proxy)
+        later.enter_context(self.trial.fault(Restart(), target, seconds=DEADLINE + STARTS_WITHIN))
 
     def _await_start(self, watches: Sequence[JobWatch]) -> float:
         """Wait until every Job's first pods run; return when, by the monotonic clock."""
@@ -205,6 +231,12 @@ class JobRounds:
                 meta = next(pod for pod in watch.job.pods() if pod["metadata"]["uid"] == watch.struck)["metadata"]
                 watch.struck_at = time.time_ns()
                 evict(self.cluster, meta["namespace"], meta["name"], meta["uid"])
+            return None
+        if trouble is Trouble.UPGRADED:
+            struck_at = time.time_ns()
+            for watch in watches:
+                watch.struck_at = struck_at
+            self._upgrade(next(iter(targets.values()))[0], later)
             return None
         unique = {target.container_id: (proxy, target) for proxy, target in targets.values()}
         asked = time.time_ns()
@@ -243,12 +275,14 @@ class JobRounds:
         match trouble:
             case Trouble.AT_START:
                 return
-            case Trouble.MIDWAY | Trouble.EVICTED:
+            case Trouble.MIDWAY | Trouble.EVICTED | Trouble.UPGRADED:
                 moment = began + MIDDLE
             case Trouble.LAST_SECOND:
                 moment = began + WORK - BEFORE_END - self._reach
             case Trouble.AFTER:
                 self.cluster.wait("every Job's work is done", lambda: all(map(_work_done, watches)), seconds=DEADLINE)
+                return
+            case Trouble.NEVER_READY:  # nothing strikes it
                 return
         self.trial.hold(max(0.0, moment - time.monotonic()))
 

@@ -250,6 +250,18 @@ def job(
     return objects
 
 
+def cron(name: str, *, tenant: str, nodes: Sequence[str], requests: int, interval: float, tries: int) -> list[Object]:
+    """Return a CronJob that makes such a Job of a tenant every minute, unless the one before still works; its pods have
+    the label `app` of its name.
+    """
+    found = []
+    for made in job(name, tenant=tenant, nodes=nodes, requests=requests, interval=interval, tries=tries):
+        made["spec"]["template"]["metadata"]["labels"]["app"] = name
+        spec = {"schedule": "* * * * *", "concurrencyPolicy": "Forbid", "jobTemplate": {"spec": made["spec"]}}
+        found.append({**made, "kind": "CronJob", "spec": spec})
+    return found
+
+
 def closing(name: str, *, tenant: str, nodes: Sequence[str], last: float) -> list[Object]:
     """A client of a tenant that calls for `last` seconds after SIGTERM (manifests/apps/closing.yaml)."""
     return load("apps/closing.yaml", {"name": name, "tenant": tenant, "nodes": name_terms(nodes), "last": str(last)})

@@ -1,4 +1,5 @@
-"""Jobs by policy: what becomes of a Job when the proxy that serves it dies, or its pod is evicted.
+"""Jobs by policy: what becomes of a Job when the proxy that serves it dies, is upgraded or never gets ready, or its
+pod is evicted.
 
 Pure. The rules of Jobs are Kubernetes' (pkg/controller/job); what they make of a proxy's death follows from where the
 proxy runs: beside the application as an ordinary container, as an init container that stays, or in another pod.
@@ -24,6 +25,8 @@ class Trouble(StrEnum):
     LAST_SECOND = "proxy killed in its last second"
     AFTER = "proxy killed after its work"
     EVICTED = "pod evicted midway"
+    UPGRADED = "proxies upgraded midway"
+    NEVER_READY = "proxy never becomes ready"
 
 
 DURING: Final = frozenset({Trouble.AT_START, Trouble.MIDWAY, Trouble.LAST_SECOND})
@@ -33,6 +36,7 @@ class End(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     HUNG = "never ends"
+    WAITED = "never begins"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,16 +132,33 @@ def struck_pods(mode: ProxyMode, policy: JobPolicy, trouble: Trouble) -> int:
         return 0
     if trouble is Trouble.AFTER:  # the application had ended: a pod fails by a container of its own alone
         return 1 if mode.ends_with_app and policy.restart == "Never" else 0
+    if trouble is Trouble.UPGRADED and mode.in_pod:  # a pod that runs keeps the proxy that it has
+        return 0
     return 1 if mode.in_pod else policy.parallelism
+
+
+def _predict_unready(mode: ProxyMode, policy: JobPolicy) -> JobFate:
+    """Predict what becomes of a Job whose proxy never gets ready: it waits where its proxy starts first; elsewhere its
+    application begins, and gives up each time.
+    """
+    if not mode.hops:
+        return JobFate(End.COMPLETED)
+    if mode.ready_before_app:
+        return JobFate(End.WAITED)
+    # A pod that holds its proxy as an ordinary container does not end by its application's failure.
+    return JobFate(End.HUNG if mode.ends_with_app and policy.restart == "Never" else End.FAILED)
 
 
 def predict_fate(mode: ProxyMode, policy: JobPolicy, trouble: Trouble) -> JobFate:
     """Predict what becomes of a Job whose application gives up at the first request that fails. Pure."""
+    if trouble is Trouble.NEVER_READY:
+        return _predict_unready(mode, policy)
     ended = End.HUNG if mode.ends_with_app else End.COMPLETED  # of pods whose work is done
     struck = struck_pods(mode, policy, trouble)
     if policy.restart == "OnFailure" and trouble is not Trouble.EVICTED:
         # Restarts of every container of the pod count, a native sidecar's too; but of a pod that still runs alone.
-        proxy = int(bool(mode.hops) and mode.in_pod and not (trouble is Trouble.AFTER and not mode.ends_with_app))
+        killed = trouble in DURING or (trouble is Trouble.AFTER and mode.ends_with_app)
+        proxy = int(bool(mode.hops) and mode.in_pod and killed)
         restarts = proxy + struck
         if restarts and restarts >= policy.limit:
             return JobFate(End.FAILED)
@@ -195,5 +216,7 @@ ROUNDS: Final = (
     Round(Trouble.LAST_SECOND, ("never-1", "on-failure-3")),
     Round(Trouble.AFTER, ("never-0", "never-1", "on-failure-1", "on-failure-3")),
     Round(Trouble.EVICTED, ("never-0", "never-1", "on-failure-3", "ignore-disruption")),
+    Round(Trouble.UPGRADED, ("never-0", "never-3")),
+    Round(Trouble.NEVER_READY, ("never-0", "on-failure-1")),
 )
 ROWS: Final = tuple(row for one in ROUNDS for row in one.rows)

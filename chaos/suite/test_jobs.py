@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
+from chaos.engine.cron import CronRun
 from chaos.engine.job_rows import JobRounds, tally
 from chaos.engine.jobs import LINGERS, JobRun
 from chaos.engine.scenario import scenario, without_proxies
@@ -13,6 +14,7 @@ from chaos.engine.targets import container_of, workload
 from chaos.engine.trial import Trial
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.kill import Kill
+from chaos.faults.restart import Restart
 from chaos.model.job_fate import ROUNDS
 from chaos.model.modes import ProxyMode
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
@@ -69,6 +71,22 @@ def job_proxy_killed(trial: Trial) -> None:
     )
 
 
+@scenario("cron-job", faults=(Kill,), reference_apps_only="it deploys a CronJob, and a target file declares none")
+def cron_job(trial: Trial) -> None:
+    """A CronJob whose run loses its proxy does not miss the next run, but where its Jobs never end, which loses runs
+    without any fault: there it must be seen to.
+    """
+    held = trial.mesh.mode.holds_jobs
+    with CronRun(trial, "cron", tries=TRIES) as cron:
+        due, proxy = cron.await_first()
+        if not held:
+            with trial.fault(Kill(), container_of(trial.cluster, proxy)):
+                pass
+        seen = cron.await_next(due)
+    for check in seen.judge(held=held):
+        trial.show(check)
+
+
 @scenario("job-starts-before-proxy", faults=(ControlPlane,), skip_reason=without_proxies, reference_apps_only=NO_JOB)
 def job_starts_before_proxy(trial: Trial) -> None:
     """Where the proxy does not start before the application, a Job's first request fails while the proxy is slow to
@@ -96,13 +114,13 @@ def job_starts_before_proxy(trial: Trial) -> None:
 
 @scenario(
     "job-policies",
-    faults=(Kill,),
+    faults=(Kill, Restart, ControlPlane),
     reference_mesh_only="it kills proxies of yours seven times: job-proxy-killed does so once",
     reference_apps_only=NO_JOB,
 )
 def job_policies(trial: Trial) -> None:
-    """What becomes of a Job whose proxy dies, or whose pod is evicted, follows from its policy and from where its proxy
-    runs.
+    """What becomes of a Job whose proxy dies, is upgraded or never gets ready, or whose pod is evicted, follows from
+    its policy and from where its proxy runs.
     """
     rounds, found = JobRounds(trial), []
     for one in ROUNDS:

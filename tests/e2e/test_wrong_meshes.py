@@ -62,6 +62,7 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("server-shut-down", "node", Mindless),
     ("job-completes", "native-sidecar", ClassicSidecar),
     ("job-completes", "sidecar", NativeSidecar),
+    ("cron-job", "native-sidecar", ClassicSidecar),
     ("job-policies", "native-sidecar", ClassicSidecar),
     ("job-proxy-killed", "native-sidecar", ClassicSidecar),
     ("job-starts-before-proxy", "native-sidecar", ClassicSidecar),

@@ -50,7 +50,19 @@ def conditions(*types: str) -> Pod:
 def test_a_job_hangs_when_its_work_is_done_and_nothing_changes(
     job: Pod, pods: list[Pod], idle: float, end: End | None
 ) -> None:
-    assert detect_end(job, pods, idle=idle) is end
+    assert detect_end(job, pods, idle=idle, begun=True) is end
+
+
+@pytest.mark.parametrize(
+    ("pods", "idle", "end"),
+    [
+        ([pod(phase="Pending")], 14.0, End.WAITED),
+        ([pod(phase="Pending")], 12.0, None),
+        ([], 60.0, None),  # no pod was made yet
+    ],
+)
+def test_a_job_whose_application_never_started_never_begins(pods: list[Pod], idle: float, end: End | None) -> None:
+    assert detect_end(conditions(), pods, idle=idle, begun=False) is end
 
 
 @pytest.mark.parametrize(

@@ -48,10 +48,27 @@ EVICTED = {
     "fail-on-exit": (again(End.COMPLETED), again(End.HUNG), again(End.COMPLETED)),
     "ignore-disruption": (again(End.COMPLETED), again(End.HUNG), again(End.COMPLETED)),
 }
+UPGRADED = {
+    "never-0": (DONE, HUNG, FAILED),  # a pod that runs keeps the proxy that it has
+    "never-3": (DONE, HUNG, again(End.COMPLETED)),
+    "on-failure-1": (DONE, HUNG, FAILED),
+    "on-failure-3": (DONE, HUNG, again(End.COMPLETED)),
+    "indexed-1": (DONE, HUNG, FAILED),
+}
+WAITED = JobFate(End.WAITED)
+NEVER_READY = {
+    "never-0": (WAITED, HUNG, FAILED),  # its application gives up, and an ordinary proxy keeps its pod from ending
+    "never-3": (WAITED, HUNG, FAILED),
+    "on-failure-1": (WAITED, FAILED, FAILED),
+    "ignore-disruption": (WAITED, HUNG, FAILED),
+    "success-of-3": (WAITED, HUNG, FAILED),
+}
 TABLE = [
     *((trouble, policy, fates) for trouble in KILLED for policy, fates in WHILE_IT_WORKS.items()),
     *((Trouble.AFTER, policy, fates) for policy, fates in AFTERWARDS.items()),
     *((Trouble.EVICTED, policy, fates) for policy, fates in EVICTED.items()),
+    *((Trouble.UPGRADED, policy, fates) for policy, fates in UPGRADED.items()),
+    *((Trouble.NEVER_READY, policy, fates) for policy, fates in NEVER_READY.items()),
 ]
 
 
@@ -66,21 +83,28 @@ def test_a_jobs_fate_follows_from_its_policy_and_where_its_proxy_runs(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-@pytest.mark.parametrize("trouble", [*KILLED, Trouble.AFTER])
+@pytest.mark.parametrize("trouble", [*KILLED, Trouble.AFTER, Trouble.UPGRADED, Trouble.NEVER_READY])
 def test_without_a_mesh_a_killed_placebo_does_a_job_nothing(policy: str, trouble: Trouble) -> None:
     assert predict_fate(MODES["none"], POLICIES[policy], trouble) == DONE
 
 
 def test_an_installed_mesh_is_predicted_by_where_its_proxies_run() -> None:
     for named, ours in (("linkerd", "native-sidecar"), ("linkerd-classic", "sidecar"), ("istio-ambient", "node")):
-        for row in ROWS:
+        for row in (one for one in ROWS if one.trouble is not Trouble.NEVER_READY):
             fate = predict_fate(MODES[ours], row.policy, row.trouble)
             assert predict_fate(mode_named(named), row.policy, row.trouble) == fate, (named, row.name)
 
 
+@pytest.mark.parametrize("named", ["linkerd", "linkerd-classic", "istio-sidecar-classic", "istio-ambient"])
+def test_a_job_waits_for_a_proxy_that_never_gets_ready_where_its_mesh_orders_their_starts(named: str) -> None:
+    mode = mode_named(named)
+    fate = predict_fate(mode, POLICIES["never-0"], Trouble.NEVER_READY)
+    assert (fate == WAITED) is mode.ready_before_app
+
+
 def test_every_row_that_is_tried_is_named_once_and_predicted_here() -> None:
     names = [row.name for row in ROWS]
-    assert len(set(names)) == len(names) == 20
+    assert len(set(names)) == len(names) == 24
     assert {(row.trouble, row.policy.name) for row in ROWS} <= {(trouble, policy) for trouble, policy, _ in TABLE}
 
 
