@@ -101,6 +101,11 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         _SIDECARS,
     ),
     Claim(
+        "A sidecar that keeps a Job from ending makes a CronJob miss its next run; a proxy's death does not.",
+        "cron-job",
+        _SHARING,
+    ),
+    Claim(
         "A proxy that dies while its pod ends is not restarted; a shared one comes back in time.",
         "client-shut-down-proxy-killed",
         _SHARING,
@@ -127,6 +132,18 @@ CLAIMS: Final[tuple[Claim, ...]] = (
     ),
     Claim(
         "Behind a shared proxy, a tenant that reads slowly holds its neighbours up.", "noisy-slow-readers", _SIDECARS
+    ),
+    Claim(
+        "Where only a proxy of connections is shared, a tenant fills it by connections, or bytes, and slows its "
+        "neighbours.",
+        "noisy-connections",
+        _SIDECARS,
+        ("rate that fills the proxy",),
+    ),
+    Claim(
+        "In a tunnel that several share, one that reads slowly holds up the small requests of the others.",
+        "noisy-tunnel",
+        _SIDECARS,
     ),
     Claim("The death of a waypoint takes down all whom it serves, and nobody else.", "waypoint-killed", _SIDECARS),
     Claim(

@@ -31,6 +31,9 @@ _HAPPENED: Final = {
     "noisy-handshakes": "one tenant opened far too many connections",
     "noisy-bodies": "one tenant sent far too large bodies",
     "noisy-slow-readers": "one tenant read its answers far too slowly",
+    "noisy-connections": "one tenant filled its proxy of connections with new ones",
+    "noisy-bytes": "one tenant filled its proxy of connections with bytes",
+    "noisy-tunnel": "one pod read its answers far too slowly",
     "app-rolled-out": "one tenant rolled out its own application",
     "control-plane-down": "the control plane was gone",
     "client-shut-down": "a client called while it shut down",
@@ -39,6 +42,7 @@ _HAPPENED: Final = {
     "job-completes": "a Job ran",
     "job-proxy-killed": "the proxy of a running Job was killed",
     "job-policies": "Jobs of many policies lost their proxy, or their pod",
+    "cron-job": "a run of a CronJob lost its proxy",
     "job-starts-before-proxy": "a Job started while its proxy was slow to come",
     "saturation": "the load rose until something gave out",
 }

@@ -36,7 +36,7 @@ def test_every_claim_names_a_scenario_that_exists_and_meshes_that_are_modes() ->
 
 
 # Of one claim with others, or its price alone.
-WITHOUT_CLAIM = {"client-shut-down-proxy-killed", "noisy-bodies", "proxy-recreated"}
+WITHOUT_CLAIM = {"client-shut-down-proxy-killed", "noisy-bodies", "noisy-bytes", "proxy-recreated"}
 
 
 def test_every_scenario_answers_a_claim_or_is_a_variant_of_one_that_does() -> None:
