@@ -27,5 +27,5 @@ def test_what_was_found_is_said_with_who_gave_out() -> None:
 
 def test_a_trials_load_goes_on_from_below_the_rate_that_was_found_to_above_it() -> None:
     fault = at_rate(Overload(server="a/s", start_rate=10.0), Ramp(500.0, "slow", False, 1.0))
-    assert fault.start_rate < 500.0 < fault.max_rate
-    assert fault.max_rate == pytest.approx(650.0)
+    assert fault.start_rate < 500.0
+    assert fault.max_rate > 2 * 500.0  # what gives out at twice that rate is still found
