@@ -198,6 +198,24 @@ def test_keys_are_paired_with_their_last_certificates_and_what_cannot_be_used_is
     assert unusable == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "tunnelled", "answer"),
+    [
+        (200, "HTTP/1.1 200 OK\r\nx-pod: server-1\r\n\r\n", False, (200, "server-1")),
+        (403, "HTTP/1.1 403 Forbidden\r\n\r\n", False, (403, "")),
+        (200, "HTTP/1.1 200 OK\r\nX-Pod: server-1\r\n\r\n", True, (200, "server-1")),
+        (200, "HTTP/1.1 403 Forbidden\r\n\r\n", True, (403, "")),  # the tunnel was given, the request was not
+        (200, "", True, (0, "")),  # and closed
+        (404, "", True, (404, "")),
+        (0, "", True, (0, "")),
+    ],
+)
+def test_a_tunnel_that_is_given_is_no_answer_of_the_server(
+    status: int, body: str, tunnelled: bool, answer: tuple[int, str]
+) -> None:
+    assert stolen_keys.read_answer(status, body, tunnelled=tunnelled) == answer
+
+
 def test_a_certificate_in_memory_is_found_whole() -> None:
     issued = Authority.new().issue("spiffe://cluster.local/ns/a/sa/c", seconds=60)
     kept = bytearray(issued.certificate + b"\n")

@@ -23,6 +23,7 @@ from chaos.engine.features.programs.tls_client import connect_as
 from chaos.inpod.process_helper import processes
 from chaos.mesh.ca import fingerprint
 
+_STATUS: Final = re.compile(r"HTTP/1\.1 (\d{3}) ")
 _SERVED: Final = re.compile(r"^x-pod: *(\S+)", re.MULTILINE | re.IGNORECASE)
 
 
@@ -81,15 +82,19 @@ def knock(uid: str, who: Stolen | None, doors: Iterable[Mapping[str, Any]]) -> I
     certificate, key = (who.certificate + "\n", who.key) if who else ("", "")
     for door in doors:
         answer = connect_as(door["host"], door["port"], certificate=certificate, key=key, authority=door["authority"])
-        served = _SERVED.search(answer["body"])
-        yield Knock(
-            uid,
-            who.identity if who else "",
-            door["server"],
-            answer["status"],
-            served[1] if served else "",
-            answer["error"],
-        )
+        status, pod = read_answer(answer["status"], answer["body"], tunnelled=bool(door["authority"]))
+        yield Knock(uid, who.identity if who else "", door["server"], status, pod, answer["error"])
+
+
+def read_answer(status: int, body: str, *, tunnelled: bool) -> tuple[int, str]:
+    """Return the status of the request, and the pod that answered. A tunnel that was given is not an answer yet: what
+    came out of it is, and nothing where it was closed. Pure.
+    """
+    if tunnelled and status == 200:
+        first = _STATUS.match(body)
+        status = int(first[1]) if first else 0
+    served = _SERVED.search(body)
+    return status, served[1] if served else ""
 
 
 def main() -> None:
