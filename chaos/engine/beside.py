@@ -10,7 +10,9 @@ from typing import Final
 from chaos.engine.targets import WHOLE_POD
 from chaos.engine.trial import Trial
 from chaos.kube.client import Object
+from chaos.kube.control_key import stored_key
 from chaos.kube.objects import is_ready_pod
+from chaos.mesh.inject import told_digests
 
 SECONDS: Final = 60  # longest wait for the pods' start, and for their end
 
@@ -33,7 +35,7 @@ class Beside(AbstractContextManager["Beside"]):
     def __enter__(self) -> Beside:
         with ExitStack() as stack:
             stack.callback(self._remove)
-            for obj in self._objects:
+            for obj in told_digests(self._objects, stored_key(self._cluster, run=self._trial.deployment.run)):
                 self._cluster.apply(obj)
             self._cluster.wait(f"{', '.join(self._ready)}: every pod is ready", self._all_ready, seconds=SECONDS)
             stack.pop_all()
