@@ -20,7 +20,7 @@ READER: Final = "reader"  # Deployment of the tenant
 # Answers that wait at once. A connection between proxies takes 16 MiB that nobody has read, and 1 MiB of each answer:
 # to either of two servers there are more than that.
 WAITING: Final = 44
-ANSWER: Final = 8 << 20  # bytes: more than all buffers on the way take of one
+ANSWER: Final = 3 << 20  # bytes: more than all buffers on the way take of one; a server holds 22 of them in memory
 OPENED: Final = 30.0  # answers a second that are asked for, of which those beyond are never sent
 SECONDS: Final = 20.0  # for which one of them is waited for: longer than a window
 BUILD_UP: Final = 4.0  # seconds until buffers on the way are full: moving them costs CPU, which is not what is asked
