@@ -355,6 +355,8 @@ class LoaderFeed:
                     problems.append(f"{name}: {counters['stored']} samples stored by the loader, {arrived} arrived")
                 if parts != counters["done"]:
                     problems.append(f"{name}: {counters['done']} requests ended, their outcomes sum to {parts}")
+                if counters["ok"] > counters["sent"]:
+                    problems.append(f"{name}: {counters['sent']} requests were sent, {counters['ok']} answered")
                 if last and not epoch.under_way and counters["due"] != counters["done"]:
                     problems.append(f"{name}: {counters['due']} requests were due, {counters['done']} ended")
             if epoch.next != epoch.total:

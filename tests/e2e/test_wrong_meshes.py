@@ -40,7 +40,6 @@ from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
 from tests.lying_loaders import Dropping, Stamping
 from tests.wrong_meshes import (
     ClassicSidecar,
-    Crossed,
     Generous,
     HalfBypassed,
     Lawless,
@@ -74,7 +73,6 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("noisy-bodies", "sidecar", SecretlySharedSidecar),
     ("noisy-connections", "sidecar", SecretlySharedSidecar),
     ("noisy-bytes", "sidecar", SecretlySharedSidecar),
-    ("noisy-tunnel", "node", Crossed),
     ("identities-exposed", "sidecar", Generous),
     ("identities-exposed", "node", Lawless),
     ("footprint", "sidecar", Unbounded),
