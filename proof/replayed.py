@@ -66,6 +66,7 @@ class Replayed:
             counters.done += 1
             counters.stored += 1
             counters.ok += outcome == Outcome.OK
+            counters.sent += outcome == Outcome.OK  # of the others it is not asked
             counters.failed += outcome == Outcome.FAILED
             counters.unknown += outcome == Outcome.UNKNOWN
             self.recorder.keep(flow, server, outcome, cause, status, flags, due, sent, done, sequence)
