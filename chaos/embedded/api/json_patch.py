@@ -5,7 +5,6 @@ Called for users' patches (`patches`) and webhooks' answers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -34,35 +33,12 @@ def apply_json_patch(document: Object, operations: Sequence[Mapping[str, Any]]) 
     for operation in operations:
         try:
             if operation.get("op") == "copy":
-                source = _indexed(result, operation, "from")
-                copied += len(orjson.dumps(jsonpointer.resolve_pointer(result, source)))
+                copied += len(orjson.dumps(jsonpointer.resolve_pointer(result, operation["from"])))
                 _refuse_too_much(copied)
-            given = {key: _indexed(result, operation, key) for key in operation}
-            result = jsonpatch.JsonPatch([given]).apply(result, in_place=True)
+            result = jsonpatch.JsonPatch([dict(operation)]).apply(result, in_place=True)
         except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, *_FAULTS) as error:
             raise DoesNotApply(_words(result, operation)) from error
     return result
-
-
-def _indexed(document: Any, operation: Mapping[str, Any], key: str) -> Any:
-    """An operation's field; of a path the indexes as Go reads them: from the end where negative, with leading zeros."""
-    if key not in ("path", "from") or not isinstance(operation[key], str) or not operation[key].startswith("/"):
-        return operation[key]
-    here, parts = document, operation[key].split("/")
-    adds = key == "path" and operation.get("op") in ("add", "move", "copy")
-    for at in range(1, len(parts)):
-        if isinstance(here, list) and re.fullmatch(r"-?[0-9]{1,9}", parts[at]):
-            number = int(parts[at])
-            if number < 0:
-                number += len(here) + (adds and at == len(parts) - 1)
-            if number >= 0:
-                parts[at] = str(number)
-        name = parts[at].replace("~1", "/").replace("~0", "~")
-        if isinstance(here, list):
-            here = here[int(name)] if name.isdigit() and int(name) < len(here) else None
-        else:
-            here = here.get(name) if isinstance(here, Mapping) else None
-    return "/".join(parts)
 
 
 def _refuse_too_much(copied: int) -> None:

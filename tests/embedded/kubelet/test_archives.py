@@ -17,7 +17,7 @@ from typing import Any
 import orjson
 import pytest
 
-from chaos.embedded.kubelet.archives import OPAQUE_ATTRIBUTE, Budget
+from chaos.embedded.kubelet.archives import HOPS, OPAQUE_ATTRIBUTE, Budget
 from chaos.embedded.kubelet.images import Images
 from chaos.errors import Misuse
 
@@ -337,7 +337,7 @@ def test_a_document_of_another_digest_is_refused(place: tuple[Images, Path, Path
         images.load(oci(tmp / "i.tar", blobs, index))
 
 
-@pytest.mark.parametrize(("wide", "deep", "why"), [(300, 2, "members"), (2, 3, "nested too deeply")])
+@pytest.mark.parametrize(("wide", "deep", "why"), [(300, 2, "members"), (2, HOPS, "nested too deeply")])
 def test_indexes_that_multiply_or_nest_are_refused_in_time(
     place: tuple[Images, Path, Path], wide: int, deep: int, why: str
 ) -> None:

@@ -149,8 +149,7 @@ def _claims(claims: list[Any], field: str, known: set[str]) -> Causes:
             yield duplicate(where, key)
         seen.add(key)
         if name not in known:
-            listed = f": {', '.join(sorted(known))}" if known else " which is empty"
-            yield dangling(where, name, f"must be one of the names in pod.spec.resourceClaims{listed}")
+            yield dangling(where, name)
 
 
 def limit_range(obj: Object) -> Causes:

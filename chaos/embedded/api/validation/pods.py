@@ -62,29 +62,11 @@ def validate_template(template: Mapping[str, Any], field: str) -> Causes:
         yield not_allowed(f"{field}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template")
 
 
-_APP_ARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
-
-
-def _app_armor(annotations: Mapping[str, str], spec: Mapping[str, Any], field: str) -> Causes:
-    """Profiles by annotation, an earlier way."""
-    kinds = ("initContainers", "containers", "ephemeralContainers")
-    known = {one.get("name") for kind in kinds for one in spec.get(kind) or []}
-    for key, profile in sorted(annotations.items()):
-        if not key.startswith(_APP_ARMOR):
-            continue
-        name = key.removeprefix(_APP_ARMOR)
-        if name not in known:
-            yield wrong(f"{field}[{key}]", name, "container not found")
-        if profile not in ("", "runtime/default", "unconfined") and not profile.startswith("localhost/"):
-            yield wrong(f"{field}[{key}]", profile, f'invalid AppArmor profile name: "{profile}"')
-
-
 def _annotations(annotations: Mapping[str, str], spec: Mapping[str, Any], field: str) -> Causes:
     mirror, cost = "kubernetes.io/config.mirror", "controller.kubernetes.io/pod-deletion-cost"
     if mirror in annotations and not spec.get("nodeName"):
         words = "must set spec.nodeName if mirror pod annotation is set"
         yield wrong(f"{field}[{mirror}]", annotations[mirror], words)
-    yield from _app_armor(annotations, spec, field)
     if cost in annotations:
         text = annotations[cost]
         number = whole_number(text)
@@ -139,7 +121,6 @@ def validate_pod_spec(spec: Mapping[str, Any], field: str = "spec", *, of_pod: b
         yield from _one_of(spec["preemptionPolicy"], f"{field}.preemptionPolicy", PREEMPTION)
     if spec.get("overhead"):
         yield from amounts.requirements({"limits": spec["overhead"]}, f"{field}.overhead", set())
-    yield from security.windows_options(spec, field)
     yield from _os(spec, field)
 
 
@@ -311,5 +292,3 @@ def _os(spec: Mapping[str, Any], field: str) -> Causes:
         yield unsupported(f"{field}.os", name, ("linux", "windows"))
     elif name == "linux":
         yield from security.no_windows(spec, field)
-    else:
-        yield from security.no_linux(spec, field)
