@@ -17,6 +17,14 @@ from chaos.mesh.inject import told_digests
 SECONDS: Final = 60  # longest wait for the pods' start, and for their end
 
 
+def inject_alone(trial: Trial, objects: Sequence[Object]) -> list[Object]:
+    """Return the objects, patched for the trial's mode. What injection brings to the namespace besides, as a waypoint,
+    is there and stays.
+    """
+    ours = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
+    return [obj for obj in trial.mesh.inject(objects) if (obj["kind"], obj["metadata"]["name"]) in ours]
+
+
 class Beside(AbstractContextManager["Beside"]):
     """Workloads in the first tenant's namespace while the block runs; it begins when their pods are ready.
 
@@ -28,9 +36,7 @@ class Beside(AbstractContextManager["Beside"]):
     def __init__(self, trial: Trial, objects: Sequence[Object], ready: Mapping[str, int]) -> None:
         self._trial, self._cluster, self._ready = trial, trial.cluster, dict(ready)
         self._namespace = trial.deployment.tenants[0].namespace
-        ours = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
-        # What injection brings to the namespace besides, as a waypoint, is there and stays.
-        self._objects = [obj for obj in trial.mesh.inject(objects) if (obj["kind"], obj["metadata"]["name"]) in ours]
+        self._objects = inject_alone(trial, objects)
 
     def __enter__(self) -> Beside:
         with ExitStack() as stack:

@@ -12,6 +12,7 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final
 
+from chaos.engine.beside import inject_alone
 from chaos.engine.targets import WHOLE_POD, proxy_serving
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError, ExperimentFailure
@@ -121,8 +122,7 @@ class ClosingClient(AbstractContextManager["ClosingClient"]):
         objects = manifests.closing(
             self.name, tenant=self.tenant.name, nodes=trial.placement.nodes_of(self.tenant.client), last=last
         )
-        # What injection brings to the namespace besides, as a waypoint, is there and stays.
-        self._objects = [obj for obj in trial.mesh.inject(objects) if obj["metadata"]["name"] == self.name]
+        self._objects = inject_alone(trial, objects)
         self._selector = f"app={self.name}"
 
     def __enter__(self) -> ClosingClient:

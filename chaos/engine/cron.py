@@ -10,6 +10,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Final
 
+from chaos.engine.beside import inject_alone
 from chaos.engine.targets import WHOLE_POD, proxy_serving
 from chaos.engine.trial import Trial
 from chaos.errors import ExperimentFailure
@@ -85,8 +86,7 @@ class CronRun(AbstractContextManager["CronRun"]):
             interval=INTERVAL,
             tries=tries,
         )
-        ours = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
-        self._objects = [obj for obj in trial.mesh.inject(objects) if (obj["kind"], obj["metadata"]["name"]) in ours]
+        self._objects = inject_alone(trial, objects)
         self._uid = ""
 
     def __enter__(self) -> CronRun:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final
 
+from chaos.engine.beside import inject_alone
 from chaos.engine.targets import WHOLE_POD, proxy_serving
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError, ExperimentFailure
@@ -100,10 +101,7 @@ class JobRun(AbstractContextManager["JobRun"]):
             spec=policy.spec if policy else None,
             restart=policy.restart if policy else "Never",
         )
-        ours = {(obj["kind"], obj["metadata"]["name"]) for obj in objects}
-        # Injection brings what a mode has in each namespace besides, as a waypoint: that is there, and stays when the
-        # Job goes.
-        self._objects = [obj for obj in trial.mesh.inject(objects) if (obj["kind"], obj["metadata"]["name"]) in ours]
+        self._objects = inject_alone(trial, objects)
         self._began = 0.0
 
     def __enter__(self) -> JobRun:
