@@ -20,7 +20,7 @@ from chaos.control_key import ControlKey
 from chaos.doctor.tried import ESSENTIAL, PodKind, Tried
 from chaos.errors import ApiError, EnvironmentUnfit, NotReady, SharedfateError
 from chaos.kube.access import Permission, is_allowed
-from chaos.kube.applying import is_ready
+from chaos.kube.applying import in_parallel, is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.kubeconfig import one_line
 from chaos.kube.nodes import NodeChoice
@@ -59,16 +59,15 @@ def preflight(cluster: Cluster, choice: NodeChoice, kinds: Collection[PodKind], 
         choice: of two nodes at least; both are tried.
         run: value of the label on all that is made.
 
-    Raises EnvironmentUnfit when not even the namespaces can be made.
     """
     begin = time.monotonic()
     site = _Site(cluster, choice, run, frozenset(kinds) | ESSENTIAL)
     try:
-        for name, level in ((PLAIN, "restricted"), (PRIVILEGED, "privileged")):
-            _make(cluster, plan_namespace(name, level, run))
-        made = _make_pods(site)
-        _await_pods(site, made)
-        tried = _speak(site)
+        if refused := _make_namespaces(site):
+            tried = Tried({}, namespaces=refused)
+        else:
+            _await_pods(site, _make_pods(site))
+            tried = _speak(site)
     finally:
         _take_down(cluster)
     return replace(
@@ -167,11 +166,19 @@ def plan_policy(*, run: str) -> Object:
 # ---- steps
 
 
-def _make(cluster: Cluster, obj: Object) -> None:
+def _make_namespaces(site: _Site) -> str:
+    """Create them; return what refuses one, "" when both are there."""
     try:
-        cluster.apply(obj)
+        for name, level in ((PLAIN, "restricted"), (PRIVILEGED, "privileged")):
+            site.cluster.apply(plan_namespace(name, level, site.run))
     except ApiError as error:
-        raise EnvironmentUnfit(f"{cluster.name}: {one_line(error)}") from error
+        return _refusal(error)
+    return ""
+
+
+def _refusal(error: ApiError) -> str:
+    """What the API server says of what it refuses, and what to do about it."""
+    return with_remedy(one_line(error.status.get("message") or error))
 
 
 def _make_pods(site: _Site) -> dict[PodKind, AwaitedWorkload]:
@@ -184,19 +191,22 @@ def _make_pods(site: _Site) -> dict[PodKind, AwaitedWorkload]:
         try:
             site.cluster.apply(*told_digests([obj], site.key))
         except ApiError as error:
-            site.refused[kind] = with_remedy(str(error.status.get("message") or error))
+            site.refused[kind] = _refusal(error)
             continue
         made[kind] = AwaitedWorkload(obj["kind"], obj["metadata"]["namespace"], obj["metadata"]["name"])
     return made
 
 
 def _await_pods(site: _Site, made: Mapping[PodKind, AwaitedWorkload]) -> None:
-    """Wait until each is ready; record the causes of those that are not."""
-    for kind, workload in made.items():
+    """Wait until all are ready; record the causes of those that are not."""
+
+    def wait(kind: PodKind) -> None:
         try:
-            await_ready(site.cluster, [workload], is_ready, seconds=READY_SECONDS)
-        except NotReady as error:
+            await_ready(site.cluster, [made[kind]], is_ready, seconds=READY_SECONDS)
+        except (NotReady, ApiError) as error:
             site.refused[kind] = one_line(error)
+
+    in_parallel(wait, list(made))
 
 
 def _speak(site: _Site) -> Tried:

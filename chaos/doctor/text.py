@@ -39,6 +39,8 @@ def _pods(facts: Facts) -> list[str]:
     if facts.tried is None:
         return [f"  a {kind} pod, dry run: {why or 'admitted'}" for kind, why in facts.pod_security.items()]
     tried = facts.tried
+    if tried.namespaces:
+        return [f"  namespaces of our own: {tried.namespaces}"]
     lines = [f"  {kind}: {why or 'run'}" for kind, why in sorted(tried.kinds.items())]
     ways = {"samples": tried.control, "from pod to pod": tried.network, "exec": tried.exec}
     return [f"  tried in {tried.seconds:.0f} s", *lines, *(f"  {what}: {why or 'well'}" for what, why in ways.items())]

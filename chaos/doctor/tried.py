@@ -42,6 +42,7 @@ class Tried:
     """The outcome; a text is "" for success, else the cluster's own words."""
 
     kinds: Mapping[PodKind, str]
+    namespaces: str = ""  # of our own
     control: str = ""  # a pod's control port, by any way
     image: str = ""  # of the same build as this runner
     network: str = ""  # from a loader to an application's port
@@ -55,7 +56,12 @@ class Tried:
     def why_not(self) -> str:
         """What keeps everything from running there."""
         lines = [f"{kind}: {self.kinds[kind]}" for kind in sorted(ESSENTIAL) if self.kinds.get(kind)]
-        told = (("image", self.image), ("samples", self.control), ("network", self.network))
+        told = (
+            ("namespaces", self.namespaces),
+            ("image", self.image),
+            ("samples", self.control),
+            ("network", self.network),
+        )
         lines += [f"{what}: {why}" for what, why in told if why]
         return "; ".join(lines)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from chaos.errors import ApiError, Misuse
 from chaos.kube.client import KINDS, Cluster, kind_key
@@ -17,6 +17,7 @@ from chaos.kube.readiness import AwaitedWorkload, await_ready
 from chaos.names import LABEL_RUN
 
 Object = dict[str, Any]
+_T = TypeVar("_T")
 _FIRST: Final = ("Namespace",)
 _GRANTS: Final = ("RoleBinding", "ClusterRoleBinding")  # refused with 404 while the role that they name is not there
 _RUNNING: Final = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
@@ -103,8 +104,8 @@ def namespaces_of_run(cluster: Cluster, run: str) -> list[Object]:
     return cluster.list("Namespace", labels=f"{LABEL_RUN}={run}")
 
 
-def in_parallel(function: Callable[[Object], Any], objects: Sequence[Object]) -> None:
-    """Call with every object, several at a time. Raises what one call raised, several as an ExceptionGroup."""
+def in_parallel(function: Callable[[_T], Any], objects: Sequence[_T]) -> None:
+    """Call with every one, several at a time. Raises what one call raised, several as an ExceptionGroup."""
     if not objects:
         return
     errors: list[ApiError] = []

@@ -52,7 +52,7 @@ _CUSTOM: Final[dict[str, tuple[str, str, bool]]] = {
     "Server": ("/apis/policy.linkerd.io/v1beta3", "servers", True),
     "HTTPRoute.policy.linkerd.io": ("/apis/policy.linkerd.io/v1beta3", "httproutes", True),
 }
-# key -> (path prefix, plural, namespaced); the kinds that sharedfate itself uses
+# key -> (path prefix, plural, namespaced); the kinds that sharedfate itself uses, and others of applications
 KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "Namespace": ("/api/v1", "namespaces", False),
     "Node": ("/api/v1", "nodes", False),
@@ -71,6 +71,11 @@ KINDS: Final[dict[str, tuple[str, str, bool]]] = {
     "Job": ("/apis/batch/v1", "jobs", True),
     "CronJob": ("/apis/batch/v1", "cronjobs", True),
     "EndpointSlice": ("/apis/discovery.k8s.io/v1", "endpointslices", True),
+    "PersistentVolumeClaim": ("/api/v1", "persistentvolumeclaims", True),
+    "LimitRange": ("/api/v1", "limitranges", True),
+    "ResourceQuota": ("/api/v1", "resourcequotas", True),
+    "HorizontalPodAutoscaler": ("/apis/autoscaling/v2", "horizontalpodautoscalers", True),
+    "Ingress": ("/apis/networking.k8s.io/v1", "ingresses", True),
     "PodDisruptionBudget": ("/apis/policy/v1", "poddisruptionbudgets", True),
     "NetworkPolicy": ("/apis/networking.k8s.io/v1", "networkpolicies", True),
     "Role": ("/apis/rbac.authorization.k8s.io/v1", "roles", True),

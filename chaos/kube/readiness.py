@@ -1,7 +1,8 @@
 """Explains why workloads are not ready, in the cluster's own words: conditions of workloads and pods, and their Events.
 
 Pure functions judge what was read; `await_ready` waits. Two things are no wait as others are: an image that is being
-pulled takes as long as it takes, and a pod that admission refuses is not made however long one waits.
+pulled takes as long as it takes, and what is refused (a pod by admission, an image by its registry) is refused however
+long one waits.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _REMEDIES: Final = (
         r"exceeded quota|usage per (Container|Pod)|must specify (limits|requests)",
         "give these namespaces room: kubectl describe resourcequota,limitrange",
     ),
-    (r"admission webhook|denied the request", "except these namespaces from what refuses"),
+    (r"admission webhook|denied (the )?request", "except these namespaces from what refuses"),
     (
         r"untolerated taint|didn't match Pod's node affinity",
         "free the nodes that the tenants lie on: sharedfate doctor names them",
@@ -64,6 +65,13 @@ _REMEDIES: Final = (
     (r"its pod is (Pending|Running|without)|(PodScheduled|Initialized|Ready) is False", "kubectl describe pod"),
 )
 _REFUSED: Final = re.compile(r"is forbidden|denied the request|admission webhook|exceeded quota|is invalid")
+_UNPULLED: Final = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
+# What a node says of an image that no further pull brings, unlike a registry that is busy or away for a moment.
+_NO_IMAGE: Final = re.compile(
+    r"ErrImageNeverPull|InvalidImageName|not found|no such host|manifest unknown|name unknown|no match for platform|"
+    r"unauthori[sz]ed|authorization failed|insufficient_scope|access denied|server gave HTTP response to HTTPS client",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -124,8 +132,11 @@ def with_remedy(cause: str) -> str:
 
 
 def refusals(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
-    """Return the causes that waiting does not resolve: pods of a workload that admission refuses."""
-    refused = [one for one in waiting if _REFUSED.search(_not_made(one, seen))]
+    """Return the causes that waiting does not resolve: pods that admission refuses, images that no node gets."""
+    waiting = list(waiting)
+    refused = [
+        one for one in waiting if _REFUSED.search(_not_made(one, seen)) or _NO_IMAGE.search(_not_pulled(one, seen))
+    ]
     return causes(refused, seen)
 
 
@@ -209,6 +220,25 @@ def _not_made(one: AwaitedWorkload, seen: Seen) -> str:
         wanted = _wanted(seen.objects.get(one, {}))
         return told if len(made) < wanted else ""
     return str(true_conditions(seen.objects.get(one, {})).get("ReplicaFailure", {}).get("message", ""))
+
+
+def _not_pulled(one: AwaitedWorkload, seen: Seen) -> str:
+    """Return what the nodes say of an image of its pods that they could not get."""
+    pods = {pod["metadata"]["uid"]: pod for pod in seen.pods if _is_of(one, pod)}
+    waiting = [
+        found
+        for pod in pods.values()
+        for container in container_statuses(pod)
+        if (found := (container.get("state") or {}).get("waiting") or {}).get("reason") in _UNPULLED
+    ]
+    if not waiting:
+        return ""
+    told = [
+        str(event.get("message", ""))
+        for event in seen.events
+        if event.get("reason") == "Failed" and event["involvedObject"].get("uid") in pods
+    ]
+    return " ".join([*(f"{found['reason']} {found.get('message', '')}" for found in waiting), *told])
 
 
 def _wanted(obj: Object) -> int:

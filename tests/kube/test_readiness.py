@@ -171,6 +171,32 @@ def test_what_was_deleted_is_said() -> None:
     ]
 
 
+# What a container waits with, and what its pod's Events say of its image; whether no wait brings it.
+IMAGES: dict[str, tuple[str, str, bool]] = {
+    "no such tag": ("ErrImagePull", 'failed to resolve reference "r/x:1": r/x:1: not found', True),
+    "no such repository": ("ImagePullBackOff", "name unknown: repository name not known to registry", True),
+    "no such registry": ("ImagePullBackOff", "dial tcp: lookup registry.invalid: no such host", True),
+    "no credentials": ("ImagePullBackOff", "pull access denied, repository may require authorization: 401", True),
+    "another platform": ("ErrImagePull", "no match for platform in manifest: not found", True),
+    "never pulled": ("ErrImageNeverPull", "", True),
+    "no name of an image": ("InvalidImageName", "", True),
+    "a registry that is busy": ("ImagePullBackOff", "toomanyrequests: rate limit exceeded", False),
+    "a registry that is away": ("ErrImagePull", "dial tcp 10.0.0.9:443: i/o timeout", False),
+    "a registry that breaks off": ("ImagePullBackOff", "unexpected EOF", False),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_an_image_that_no_pull_brings_is_not_waited_for(name: str) -> None:
+    reason, words, hopeless = IMAGES[name]
+    waits = [pod(**container(waiting={"reason": reason, "message": f"Back-off pulling image: {words}"}))]
+    told = [event("Failed", f"Failed to pull image: {words}", "Pod", "server-5f-abcde")]
+    for pods, events in ((waits, told), (waits, [])):
+        assert bool(refusals([SERVER], Seen({SERVER: deployment()}, pods, events))) is hopeless
+    running = [pod(**container(waiting={"reason": "ContainerCreating"}))]
+    assert refusals([SERVER], Seen({SERVER: deployment()}, running, told)) == []
+
+
 @pytest.mark.parametrize(
     ("name", "hopeless"), [(name, "Pod Security" in name or "quota for" in name or "webhook" in name) for name in ROWS]
 )

@@ -1,5 +1,7 @@
-"""An embedded cluster as a stranger's: reached through a kubeconfig alone, as a user who holds the runner's role and no
-more.
+"""A cluster as a stranger's: reached through a kubeconfig alone, as a user who holds the runner's role and no more.
+
+An embedded one of the test's own; with SHAREDFATE_TEST_CLUSTER=context:NAME, that one, as the administrator whom the
+user's kubeconfig names.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from chaos.embedded.provider import run_directory
-from chaos.kube.client import Cluster
+from chaos.kube.client import Cluster, Object
 from chaos.mesh import manifests
+from tests.faults.small_world import CLUSTER
 
 RUNNER = "system:serviceaccount:ci:runner"
 CONTEXT = "stranger"
@@ -29,6 +32,7 @@ class Stranger:
     name: str
     admin: Cluster
     kubeconfig: Path
+    administrator: Path  # the kubeconfig of its administrator
 
     @property
     def audit(self) -> Path:
@@ -52,28 +56,55 @@ def stranger(folder: Path, *, nodes: int = 2, granted: bool = True) -> Iterator[
     """A cluster that another process brought up, and in it (if granted) the runner's service account with exactly its
     role; else the kubeconfig is the administrator's.
     """
+    with _administered(folder, nodes) as (admin, admin_config):
+        if not granted:
+            yield Stranger(admin.name, admin, admin_config, admin_config)
+            return
+        kubeconfig = folder / "kubeconfig"
+        with _granted(admin):
+            kubeconfig.write_text(json.dumps(runner_config(admin, json.loads(admin_config.read_text()))))
+            yield Stranger(admin.name, admin, kubeconfig, admin_config)
+
+
+@contextlib.contextmanager
+def _administered(folder: Path, nodes: int) -> Iterator[tuple[Cluster, Path]]:
+    """The cluster as its administrator reaches it, and the kubeconfig that leads there, as JSON."""
+    if named := os.environ.get(CLUSTER, "").removeprefix("context:"):
+        path = folder / "administrator"
+        path.write_text(_kubeconfig_of(named))
+        with contextlib.closing(Cluster(path, kind="context", name=named)) as admin:
+            yield admin, path
+        return
     name = f"real-{uuid.uuid4().hex[:6]}"
     up = command("cluster", "up", "--name", name, "--nodes", str(nodes))
     try:
         assert up.returncode == 0, up.stderr
-        admin_config = Path(up.stdout.split()[-1])
-        admin = Cluster(admin_config, kind="embedded", name=name)
-        kubeconfig = admin_config
-        if granted:
-            grant(admin)
-            kubeconfig = folder / "kubeconfig"
-            kubeconfig.write_text(json.dumps(runner_config(admin, json.loads(admin_config.read_text()))))
-        try:
-            yield Stranger(name, admin, kubeconfig)
-        finally:
-            admin.close()
+        path = Path(up.stdout.split()[-1])
+        with contextlib.closing(Cluster(path, kind="embedded", name=name)) as admin:
+            yield admin, path
     finally:
         command("cluster", "down", "--name", name)
 
 
-def grant(admin: Cluster) -> None:
-    """The runner's account and role, as manifests/rbac/runner.yaml has it."""
-    for obj in (
+def _kubeconfig_of(context: str) -> str:
+    """That context of the user's kubeconfig alone, as JSON, with its certificates in it."""
+    return _kubectl("config", "view", "--minify", "--flatten", "--raw", "--context", context, "--output=json")
+
+
+def kubectl(theirs: Stranger, *arguments: str) -> str:
+    """Its output, as the administrator; raises CalledProcessError."""
+    return _kubectl("--kubeconfig", str(theirs.administrator), *arguments)
+
+
+def _kubectl(*arguments: str) -> str:
+    program = Path(sys.executable).with_name("kubectl")
+    return subprocess.run([str(program), *arguments], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+@contextlib.contextmanager
+def _granted(admin: Cluster) -> Iterator[None]:
+    """The runner's account and role, as manifests/rbac/runner.yaml has it; taken away again."""
+    grants = (
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "ci"}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "runner", "namespace": "ci"}},
         *manifests.load("rbac/runner.yaml", {}),
@@ -84,8 +115,20 @@ def grant(admin: Cluster) -> None:
             "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "sharedfate-runner"},
             "subjects": [{"kind": "ServiceAccount", "name": "runner", "namespace": "ci"}],
         },
-    ):
-        admin.create(obj)
+    )
+    with made(admin, *grants):
+        yield
+
+
+@contextlib.contextmanager
+def made(admin: Cluster, *objects: Object) -> Iterator[None]:
+    """Objects that are there meanwhile."""
+    with contextlib.ExitStack() as there:
+        for one in objects:
+            admin.create(dict(one))
+            at = one["metadata"]
+            there.callback(admin.delete, one["kind"], at["name"], at.get("namespace"))
+        yield
 
 
 def runner_config(admin: Cluster, config: dict[str, object]) -> dict[str, object]:
