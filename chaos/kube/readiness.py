@@ -66,10 +66,12 @@ _REMEDIES: Final = (
 )
 _REFUSED: Final = re.compile(r"is forbidden|denied the request|admission webhook|exceeded quota|is invalid")
 _UNPULLED: Final = ("ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName")
+_STATE_ALONE: Final = re.compile(r"Error: \w+")  # a kubelet's second Event of each failed pull
 # What a node says of an image that no further pull brings, unlike a registry that is busy or away for a moment.
 _NO_IMAGE: Final = re.compile(
     r"ErrImageNeverPull|InvalidImageName|not found|no such host|manifest unknown|name unknown|no match for platform|"
-    r"unauthori[sz]ed|authorization failed|insufficient_scope|access denied|server gave HTTP response to HTTPS client",
+    r"unauthori[sz]ed|authorization failed|insufficient_scope|access denied|server gave HTTP response to HTTPS client|"
+    r"has no registry",
     re.IGNORECASE,
 )
 
@@ -275,9 +277,11 @@ def complaint(pod: Object) -> str:
 
 
 def _last(events: Iterable[Object], reasons: Sequence[str]) -> str:
-    """Return the most informative Event: the latest of the first reason that occurs."""
+    """Return the most informative Event: the latest of the first reason that occurs, which says more than a state."""
     found: dict[str, Object] = {}
     for event in sorted(events, key=_when):
+        if event.get("reason") in found and _STATE_ALONE.fullmatch(str(event.get("message", ""))):
+            continue
         if event.get("type") == "Warning" or event.get("reason") == "FailedCreate":
             found[event.get("reason", "")] = event
     for reason in reasons:

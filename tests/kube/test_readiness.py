@@ -92,6 +92,7 @@ ROWS: dict[str, tuple[list[Object], list[Object], Object, str]] = {
         [
             event("BackOff", "Back-off pulling image", "Pod", "server-5f-abcde", at="3"),
             event("Failed", "Failed to pull image: denied", "Pod", "server-5f-abcde", at="2"),
+            event("Failed", "Error: ImagePullBackOff", "Pod", "server-5f-abcde", at="3"),
         ],
         deployment(),
         "Failed: Failed to pull image: denied",
