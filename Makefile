@@ -19,7 +19,7 @@ UNTIMED    := not slow and not live and not privileged
 LIVE       := not slow and (live or privileged)
 DURATIONS   = --durations=$(1) --durations-min=1
 
-.PHONY: help demo test quick pure rest live lint lock docs proof proof-judge proof-matrix real real-kubernetes clean tools
+.PHONY: help demo test quick pure rest live lint lock docs proof proof-judge proof-matrix real kind real-kubernetes clean tools
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -92,9 +92,14 @@ real-kubernetes: $(VENV)/.test tools  ## a real Kubernetes of three nodes on thi
 
 # On whatever cluster CLUSTER names: `make real CLUSTER=context:NAME`, or `make real PARTS=doctor,demo`.
 CLUSTER ?= context:real-kubernetes
-PARTS   ?= doctor,demo,matrix,faults,meddled,killed,recordings
+PARTS   ?= doctor,demo,matrix,faults,odd,meddled,killed,recordings
 real: $(VENV)/.test  ## doctor, demo, default matrix, faults, meddlers, killed runs and recordings on a cluster that is there
 	$(BIN)/python -m proof.real --cluster $(CLUSTER) --parts $(PARTS)
+
+# The recordings look at the nodes' own processes, and are not for a container's.
+kind: CLUSTER = kind:sharedfate-real
+kind: PARTS   = doctor,demo,matrix,faults,odd,meddled,killed
+kind: real  ## the same on a kind cluster, made and deleted: needs Docker and kind
 
 # uv, which pip brings: the whole installation takes a quarter of pip's time, its own included. Nothing but ourselves is built.
 # Certificates are the system's, as pip's are: a company has its own.

@@ -1,7 +1,9 @@
-"""What a cluster that is there shows of itself: doctor, the demo's trials, the default matrix, every fault, trials with
-which somebody else meddles, `clean` after SIGKILL, and the recordings of what Kubernetes does.
+"""What a real cluster shows of itself: doctor, the demo's trials, the default matrix, every fault, trials with which
+somebody else meddles, `clean` after SIGKILL, the oddities of other people's clusters, and the recordings of what
+Kubernetes does.
 
     python -m proof.real --cluster context:NAME                       everything (an hour and a half)
+    python -m proof.real --cluster kind[:NAME]                        on a kind (or k3d) cluster, made and deleted
     python -m proof.real --cluster context:NAME --parts doctor,demo   some of it
     python -m proof.real --read                                       what was found, as a table, from the log in --out
 
@@ -24,6 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from chaos.cluster.providers import Kind, open_cluster, parse_spec
 from chaos.kube.nodes import choose_nodes
 from chaos.names import IMAGE, LABEL_RUN
 from tests.faults.small_world import CLUSTER as TEST_CLUSTER
@@ -69,11 +72,11 @@ class Line:
 class Place:
     """The cluster, as the command line names it, and the folder of what is kept."""
 
-    cluster: str
+    cluster: str  # context:NAME
     out: Path
 
-    def run(self, name: str, *command: str, environment: Mapping[str, str] = os.environ) -> tuple[int, str]:
-        """Exit code and output, which is kept below the folder too."""
+    def run(self, name: str, *command: str, environment: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Exit code and output, which is kept below the folder too. `environment`: beside the process's own."""
         done = subprocess.run(
             command,
             stdout=subprocess.PIPE,
@@ -82,7 +85,7 @@ class Place:
             timeout=LONGEST,
             check=False,
             cwd=ROOT,
-            env=dict(environment),
+            env={**os.environ, **(environment or {})},
         )
         (self.out / f"{name}.log").write_text(done.stdout)
         return done.returncode, done.stdout
@@ -131,8 +134,17 @@ def faults(place: Place) -> Iterator[Line]:
     report = place.out / "faults.xml"
     tests = [str(ROOT / "tests" / "faults" / name) for name in FAULTS]
     command = (sys.executable, "-m", "pytest", "-q", "-m", "privileged", f"--junitxml={report}", *tests)
-    place.run("faults", *command, environment={**os.environ, TEST_CLUSTER: place.cluster})
+    place.run("faults", *command, environment={TEST_CLUSTER: place.cluster})
     yield from _junit("faults", report)
+
+
+def odd(place: Place) -> Iterator[Line]:
+    """The oddities of other people's clusters, made on this one; a line each."""
+    report = place.out / "odd.xml"
+    test = str(ROOT / "tests" / "stranger" / "test_odd_clusters.py")
+    command = (sys.executable, "-m", "pytest", "-q", "-m", "privileged", f"--junitxml={report}", test)
+    place.run("odd", *command, environment={TEST_CLUSTER: place.cluster})
+    yield from _junit("odd", report)
 
 
 def _junit(part: str, path: Path) -> Iterator[Line]:
@@ -265,7 +277,7 @@ def recordings(place: Place) -> Iterator[Line]:
     command = (sys.executable, str(parity / "record.py"), "--kubeconfig", kubeconfig, "--out", str(out))
     for name in RECORDED:
         began = time.monotonic()
-        place.run(f"record-{name}", *command, name, environment={"IMAGE": IMAGE, **os.environ, "PATH": path})
+        place.run(f"record-{name}", *command, name, environment={"IMAGE": os.environ.get("IMAGE", IMAGE), "PATH": path})
         compare = (sys.executable, str(parity / "compare.py"), str(parity / "recordings" / name), str(out / name))
         code, said = place.run(f"compare-{name}", *compare)
         words = said.strip().splitlines()[0] if said.strip() else "no answer"
@@ -273,7 +285,7 @@ def recordings(place: Place) -> Iterator[Line]:
 
 
 PARTS: Final[Mapping[str, Callable[[Place], Iterator[Line]]]] = {
-    one.__name__: one for one in (doctor, demo, matrix, faults, meddled, killed, recordings)
+    one.__name__: one for one in (doctor, demo, matrix, faults, odd, meddled, killed, recordings)
 }
 
 
@@ -289,6 +301,17 @@ def table(lines: list[Line]) -> str:
     return "\n".join([*rows, "", *odd])
 
 
+@contextmanager
+def _place(cluster: str, out: Path) -> Iterator[Place]:
+    """A cluster that is there as it is; one of kind or k3d made, and deleted afterwards."""
+    if (spec := parse_spec(cluster)).kind not in (Kind.KIND, Kind.K3D):
+        yield Place(cluster, out)
+        return
+    with open_cluster(cluster, nodes=2) as made:
+        os.environ["KUBECONFIG"] = str(made.kubeconfig)
+        yield Place(f"context:{spec.kind}-{spec.name}", out)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cluster", default="context:real-kubernetes")
@@ -299,9 +322,9 @@ def main() -> int:
     options.out.mkdir(parents=True, exist_ok=True)
     log = options.out / "real.jsonl"
     if not options.read:
-        with log.open("a") as file:
+        with log.open("a") as file, _place(options.cluster, options.out) as place:
             for part in options.parts.split(","):
-                for line in PARTS[part](Place(options.cluster, options.out)):
+                for line in PARTS[part](place):
                     print(f"{'well' if line.well else 'NOT WELL'}  {part}: {line.name}: {line.said}", flush=True)
                     print(json.dumps(asdict(line)), file=file, flush=True)
     lines = [Line(**json.loads(text)) for text in log.read_text().splitlines()]
