@@ -143,16 +143,18 @@ def refusals(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
 
 
 def pulling(waiting: Iterable[AwaitedWorkload], seen: Seen) -> list[str]:
-    """Return the pods whose node is still pulling an image, according to their Events."""
+    """Return the pods whose node is pulling an image for the first time, according to their Events."""
     waiting = list(waiting)
-    last: dict[str, Object] = {}
+    last: dict[str, str] = {}
     for event in sorted(seen.events, key=_when):
         if event.get("reason") in ("Pulling", "Pulled", "Failed", "BackOff"):
-            last[event["involvedObject"].get("uid", "")] = event
+            uid = event["involvedObject"].get("uid", "")
+            if last.get(uid) not in ("Failed", "BackOff"):  # what failed once is tried again while one waits
+                last[uid] = event["reason"]
     return [
         pod["metadata"]["name"]
         for pod in seen.pods
-        if last.get(pod["metadata"]["uid"], {}).get("reason") == "Pulling"
+        if last.get(pod["metadata"]["uid"]) == "Pulling"
         and (pod.get("status") or {}).get("phase") == "Pending"
         and any(_is_of(one, pod) for one in waiting)
     ]

@@ -212,6 +212,9 @@ def test_an_image_is_being_pulled_until_it_was() -> None:
     assert pulling([SERVER], Seen({}, [pod()], [begun])) == ["server-5f-abcde"]
     assert pulling([SERVER], Seen({}, [pod()], [done, begun])) == []
     assert pulling([OTHER], Seen({}, [pod()], [begun])) == []
+    failed = event("Failed", "Failed to pull image: timeout", "Pod", "server-5f-abcde", at="2")
+    again = event("Pulling", "Pulling image", "Pod", "server-5f-abcde", at="3", kept="Normal")
+    assert pulling([SERVER], Seen({}, [pod()], [begun, failed, again])) == []
 
 
 def test_a_ready_pod_has_no_complaint_unless_it_ends() -> None:
