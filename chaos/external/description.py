@@ -101,9 +101,10 @@ class Binding:
             waypoint's name. `none` there: no waypoint.
         namespace_label: beside it: the waypoint's namespace. Without it: their own.
         kind_label: of the waypoint's pods: what it carries (service, workload, all, none); "" and missing: services.
-        condition: of the Service: True, and names the waypoint at the end of its message. It is believed.
+        condition: of the Service: True, and names the waypoint in its message. It is believed.
         named_by: label of the waypoint's pods: its name.
         clients: names of the rules by which a client must be carried for its calls to pass the waypoint; none: any.
+        ingress_label: of the Service, else of its namespace: `true` where calls of gateways may pass the waypoint too.
     """
 
     label: str
@@ -112,6 +113,25 @@ class Binding:
     kind_label: str = ""
     condition: str = ""
     clients: tuple[str, ...] = ()
+    ingress_label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Protocols:
+    """What a mesh takes for bytes, so that it reads no requests there, and spreads connections alone.
+
+    Attributes:
+        bytes, requests: values of a Service port's appProtocol; of what is neither, the rest decides.
+        by_name: the port's name, or its beginning (`tcp`, `tcp-db`), says the same where it has no appProtocol.
+        ports: annotation with ports of bytes, of the Service, or of the pod whose own address is dialled.
+        usual: the ports of bytes where nothing says otherwise.
+    """
+
+    bytes: frozenset[str] = frozenset()
+    requests: frozenset[str] = frozenset()
+    by_name: bool = False
+    ports: str = ""
+    usual: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +359,7 @@ class MeshDescription:
     namespaces: Marks = Marks()  # how it is told from other meshes: marks of the tenants' namespaces,
     pods: Marks = Marks()  # of their pods,
     daemons: Mapping[str, str] = field(default_factory=dict)  # and labels of a DaemonSet's pods, anywhere
+    protocols: Protocols = Protocols()
     loader: LoaderRule = LoaderRule()
     refusals: tuple[UnmodelledMark, ...] = ()
     modes: tuple[ModeRule, ...] = ()

@@ -20,6 +20,7 @@ from chaos.external.description import (
     MeshDescription,
     ModeRule,
     Prerequisite,
+    Protocols,
     ProxyRule,
     Read,
     Skips,
@@ -43,6 +44,7 @@ _KNOWN: Final = (
     "balancing",
     "proxies",
     "path",
+    "protocols",
     "loader",
     "refuses",
     "modes",
@@ -94,6 +96,7 @@ def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescri
         namespaces=_marks(detect, "namespaces"),
         pods=_marks(detect, "pods"),
         daemons=detect.texts("daemonset-pods"),
+        protocols=_protocols(top),
         loader=_loader(top),
         refusals=tuple(_refusal(one, f"{prefix}refuses[{i}]", problems) for i, one in enumerate(top.items("refuses"))),
         modes=tuple(_mode(one, f"{prefix}modes[{i}]", problems, rules) for i, one in enumerate(top.items("modes"))),
@@ -197,7 +200,8 @@ def _skips(fields: Fields) -> Skips:
 
 
 def _binding(fields: Fields) -> Binding:
-    one = fields.inside("bound", known=("label", "namespace-label", "kind-label", "condition", "named-by", "clients"))
+    known = ("label", "namespace-label", "kind-label", "condition", "named-by", "clients", "ingress-label")
+    one = fields.inside("bound", known=known)
     return Binding(
         label=one.text("label"),
         named_by=one.text("named-by"),
@@ -205,6 +209,18 @@ def _binding(fields: Fields) -> Binding:
         kind_label=one.text("kind-label", default=""),
         condition=one.text("condition", default=""),
         clients=_names(one, "clients"),
+        ingress_label=one.text("ingress-label", default=""),
+    )
+
+
+def _protocols(fields: Fields) -> Protocols:
+    one = fields.inside("protocols", known=("bytes", "requests", "by-name", "ports", "usual-ports"))
+    return Protocols(
+        frozenset(_names(one, "bytes")),
+        frozenset(_names(one, "requests")),
+        one.flag("by-name"),
+        one.text("ports", default=""),
+        frozenset(_numbers(one, "usual-ports")),
     )
 
 

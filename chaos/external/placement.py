@@ -11,6 +11,7 @@ from chaos.external.description import MeshDescription, ProxyRule, labels_of
 from chaos.external.detection import detect_mesh
 from chaos.external.file import Call, TargetSystem
 from chaos.external.parsing import descriptions
+from chaos.external.protocols import why_unread
 from chaos.external.reaching import Reached, resolve_reach, selects, service_addresses
 from chaos.external.routes import RouteContext, carriers, place_key, plan_kinds, plan_route, running_beside
 from chaos.fields import whole_number
@@ -196,13 +197,23 @@ def plan_routes(
     for uid, pod in objects.items():
         shown.setdefault(_workload_key(pod), {}).setdefault(kinds[uid], pod)
     return {
-        (client_kind, server_kind): plan_route(
-            mesh, client, server, reached[call.client, call.server], around, by_request=call.spread
-        )
+        (client_kind, server_kind): _route(call, mesh, client, server, reached[call.client, call.server], around)
         for call in target.calls
         for client_kind, client in shown.get(call.client, {}).items()
         for server_kind, server in shown.get(call.server, {}).items()
     }
+
+
+def _route(
+    call: Call, mesh: MeshDescription, client: Object, server: Object, reached: Reached, around: RouteContext
+) -> Route:
+    """What a call's requests pass. Kept connections stay with one server where the pod is dialled itself, or where the
+    mesh reads no requests.
+    """
+    unread = why_unread(mesh.protocols, reached, server) if call.by_request else ""
+    anew = call.spread and not (call.by_request and (unread or reached.by_pod))
+    route = plan_route(mesh, client, server, reached, around, by_request=anew)
+    return replace(route, because=(*route.because, *([unread] if unread and route.hops else [])))
 
 
 def resolve_calls(target: TargetSystem, site: Site, objects: Mapping[str, Object]) -> dict[tuple[str, str], Reached]:

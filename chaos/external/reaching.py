@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from chaos.errors import Misuse
 
 Object = Mapping[str, Any]
+_NEAR: Final = {"internalTrafficPolicy": "Local", "trafficDistribution": "PreferSameNode"}  # servers of one's own node
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,11 @@ def resolve_reach(reach: str, namespace: str, services: Sequence[Object], server
     host, _, text = reach.rpartition(":")
     host, port = host.strip("[]"), int(text)
     if any(host in addresses_of(pod) for pod in servers):
+        if len(servers) > 1:
+            raise Misuse(
+                f"reach {reach}: it is the address of one of {len(servers)} pods, and the others are not called: name "
+                "their Service"
+            )
         return Reached(None, port, by_pod=True, why=f"{reach} is a pod's address")
     service = next((one for one in services if host in service_addresses(one)), None) or _named(
         host, namespace, services
@@ -55,12 +61,31 @@ def resolve_reach(reach: str, namespace: str, services: Sequence[Object], server
     spec, name = service["spec"], f"Service {service['metadata']['namespace']}/{service['metadata']['name']}"
     if spec.get("type") == "ExternalName":
         raise Misuse(f"reach {reach}: {name} is an ExternalName: what carries it from there on is not modelled")
+    _refuse_other_ends(f"reach {reach}: {name}", service, servers)
     if spec.get("clusterIP") == "None":
         return Reached(service, port, by_pod=True, why=f"{name} is headless: its pods' own addresses are dialled")
     if not any(one["port"] == port for one in spec.get("ports") or []):
         ports = ", ".join(str(one["port"]) for one in spec.get("ports") or []) or "none"
         raise Misuse(f"reach {reach}: {name} has no port {port} (it has {ports})")
     return Reached(service, port, why=f"{reach} is {name}")
+
+
+def _refuse_other_ends(what: str, service: Object, servers: Sequence[Object]) -> None:
+    """Raise Misuse for a Service that leads elsewhere than to the call's servers, or to some of them by the client's
+    node: shares of them are taken to be equal.
+    """
+    spec = service["spec"]
+    if spec.get("selector") and servers and not any(selects(service, pod) for pod in servers):
+        raise Misuse(
+            f"{what} selects none of the call's servers: what it leads to stands in between, and is not modelled: "
+            "write one call to that, and another from it"
+        )
+    near = next((key for key, value in _NEAR.items() if spec.get(key) == value), "")
+    if near and len({pod["spec"].get("nodeName") for pod in servers}) > 1:
+        raise Misuse(
+            f"{what} has {near}={spec[near]}, and its servers are on several nodes: which of them a client is given is "
+            "not modelled: leave the call out"
+        )
 
 
 def addresses_of(pod: Object) -> set[str]:

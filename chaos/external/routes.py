@@ -23,7 +23,8 @@ from chaos.model.placement import Place
 Object = Mapping[str, Any]
 NONE: Final = "none"  # of a label that names a waypoint: there is to be none
 SERVICES, WORKLOADS, ALL = "service", "workload", "all"  # what a waypoint carries
-_NAMED: Final = re.compile(r"([a-z0-9][-a-z0-9.]*/[a-z0-9][-a-z0-9.]*)\s*$")  # at the end of a condition's message
+# The first `namespace/name` of a condition's message, which may go on: "... waypoint shop/w. Ingress traffic will ...".
+_NAMED: Final = re.compile(r"(?<![-\w./])([a-z0-9][-a-z0-9]*/[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?)(?![-\w/])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,16 +184,16 @@ def why_bypassed(rule: ProxyRule, side: Side, pod: Object, port: int | None) -> 
     if whole and (found := whole.found(pod)):
         return f"{name_of(pod)} has {', '.join(found)}"
     for source in rule.skips.ports.get(side, ()):
-        if (text := _ports_text(pod, source)) and _named_in(text, port, pod, source):
+        if (text := ports_text(pod, source)) and named_in(text, port, pod, source):
             return f"{name_of(pod)} has {source}={text}"
     for source in rule.skips.only.get(side, ()):
-        text = _ports_text(pod, source)
-        if text is not None and text != ANY and not _named_in(text, port, pod, source):
+        text = ports_text(pod, source)
+        if text is not None and text != ANY and not named_in(text, port, pod, source):
             return f"{name_of(pod)} has {source}={text!r}, and port {port} is not among them"
     return ""
 
 
-def _ports_text(pod: Object, source: str) -> str | None:
+def ports_text(pod: Object, source: str) -> str | None:
     """What an annotation, or a flag of a container (`container --flag`), holds; None without one."""
     name, _, flag = source.partition(" ")
     if not flag:
@@ -201,7 +202,7 @@ def _ports_text(pod: Object, source: str) -> str | None:
     return arguments[arguments.index(flag) + 1] if flag in arguments[:-1] else None
 
 
-def _named_in(text: str, port: int | None, pod: Object, source: str) -> bool:
+def named_in(text: str, port: int | None, pod: Object, source: str) -> bool:
     """Whether a list of ports (`80,8000-8100`) names the port. Raises Misuse for what is no such list."""
     if not text.strip():
         return False
@@ -240,10 +241,36 @@ def waypoint_of(
     if binding.clients:
         carried = {one.name for one in carriers(mesh, client, around)}
         if not carried & set(binding.clients):
+            _refuse_ingress(binding, mesh, client, reached, around)
             return "", f"{name_of(client)} is not carried by {' or '.join(binding.clients)}: its calls pass none"
     if reached.by_pod or reached.service is None:
         return _of_pod(rule, binding, server, reached, around)
     return _of_service(rule, binding, reached.service, around)
+
+
+def _refuse_ingress(
+    binding: Binding, mesh: MeshDescription, client: Object, reached: Reached, around: RouteContext
+) -> None:
+    """Raise Misuse for a gateway's call that may pass the waypoint: by a setting of the installation, which no object
+    of the call says.
+    """
+    proxies = {rule.container for rule in mesh.rules if rule.in_pod}
+    if not binding.ingress_label or not {one["name"] for one in client["spec"]["containers"]} <= proxies:
+        return
+    service = reached.service
+    if service is None:
+        return
+    space = around.namespace(service["metadata"]["namespace"])
+    for obj, kind in ((service, "Service"), (space, "Namespace")):
+        said = labels_of(obj).get(binding.ingress_label)
+        if said == "true":
+            raise Misuse(
+                f"{name_of(obj, kind)} has {binding.ingress_label}=true, and {name_of(client)} is a gateway: whether "
+                "its calls pass the waypoint is a matter of the installation (ENABLE_INGRESS_WAYPOINT_ROUTING): leave "
+                "the call out"
+            )
+        if said is not None:
+            return
 
 
 def _of_service(rule: ProxyRule, binding: Binding, service: Object, around: RouteContext) -> tuple[str, str]:
@@ -277,13 +304,14 @@ def _labelled(binding: Binding, obj: Object, kind: str, around: RouteContext) ->
     """(the waypoint's key by labels, by which); "" for none."""
     namespace = obj["metadata"]["namespace"]
     for source, word in ((obj, kind), (around.namespace(namespace), "Namespace")):
-        name = labels_of(source).get(binding.label, "")
+        name = labels_of(source).get(binding.label)
+        if name is None:
+            continue
         said = f"{name_of(source, word)} has {binding.label}={name}"
-        if name == NONE:
+        if name in ("", NONE):  # an empty name is asked for, and not found: its namespace's is not taken instead
             return "", said
-        if name:
-            where = labels_of(source).get(binding.namespace_label, "") if binding.namespace_label else ""
-            return f"{where or namespace}/{name}", said + (f", {binding.namespace_label}={where}" if where else "")
+        where = labels_of(source).get(binding.namespace_label, "") if binding.namespace_label else ""
+        return f"{where or namespace}/{name}", said + (f", {binding.namespace_label}={where}" if where else "")
     return "", ""
 
 

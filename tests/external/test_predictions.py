@@ -52,7 +52,7 @@ AMBIENT: list[tuple[str, str, list[str], Balancing]] = [
     ("svcw", "server.svcw:8080", [Z2, "svcw/waypoint-d6d99b574-2m6wm", Z2], BY_REQUEST),  # the Service's own label
     ("nonew", "server.nonew:8080", [Z2, Z2], BY_CONNECTION),  # the Service says none
     ("podw", "server.podw:8080", [Z2, Z2], BY_CONNECTION),  # its waypoint takes workloads alone
-    ("podw", "10.244.2.160:8080", [Z2, "podw/waypoint-7594c8d755-kjgvx", Z2], BY_REQUEST),
+    ("podw", "10.244.2.160:8080", [Z2, "podw/waypoint-7594c8d755-kjgvx", Z2], BY_CONNECTION),  # one pod is dialled
     ("wa", "server.wa:8080", [Z1, "wa/waypoint-74559996f8-5dmct", Z2], BY_REQUEST),
     ("wb", "server.wb:8080", [Z1, "wb/waypoint-84d4f9b697-7dcjj", Z2], BY_REQUEST),
 ]
