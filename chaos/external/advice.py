@@ -54,7 +54,7 @@ def advice(evidence: AdviceBasis, placement: Placement) -> list[str]:
     found: list[str] = []
     for server in dict.fromkeys(server for _, server in placement.calls):
         found += _of_server(server, [pod for pod in placement.pods if pod.workload_key == server], evidence)
-    found += [text for proxy in placement.proxies if (text := _of_shared(proxy, placement))]
+    found += _of_shared(placement)
     found += _of_waypoints(placement)
     found += _of_mixed(placement)
     found += [f"pod {name} is not ready: no call reaches it, and it counts for none" for name in evidence.unready]
@@ -67,9 +67,7 @@ def _of_server(server: str, pods: Sequence[Pod], evidence: AdviceBasis) -> list[
         return [f"{server} has one replica: its own restart, and that of its proxy, stops every call to it"]
     nodes = {pod.node for pod in pods}
     if len(nodes) == 1:
-        return [
-            f"all {len(pods)} replicas of {server} are on node {nodes.pop()}: they share its node's proxy, and its fate"
-        ]
+        return [f"all {len(pods)} replicas of {server} are on node {nodes.pop()}: they share its fate"]
     if evidence.budgets is None:
         return []
     guards = [one for one in evidence.budgets if any(_selects(one, pod, evidence) for pod in pods)]
@@ -103,17 +101,24 @@ def _amount(value: int | str, replicas: int) -> int:
     return ceil(replicas * int(text[:-1]) / 100) if text.endswith("%") else int(text)
 
 
-def _of_shared(proxy: Proxy, placement: Placement) -> str:
-    """A proxy that several tenants share, and that one of them may fill without bound."""
-    if proxy.scope is Scope.POD or proxy.cpu_millicores:
-        return ""
-    behind = {call for call, share in flow_shares(placement, [proxy]).items() if share}
-    tenants = sorted(
-        {pod.tenant for pod in placement.pods if pod.workload_key in {end for call in behind for end in call}}
-    )
-    if len(tenants) < 2:
-        return ""
-    return f"{proxy} has no CPU limit and is shared by {', '.join(tenants)}: one may slow the others"
+def _of_shared(placement: Placement) -> list[str]:
+    """Proxies that several tenants share, and that one of them may fill without bound: a sentence for each kind."""
+    unbounded: dict[tuple[str, str, Scope], list[Proxy]] = {}
+    sharing: dict[tuple[str, str, Scope], set[str]] = {}
+    for proxy in placement.proxies:
+        if proxy.scope is Scope.POD or proxy.cpu_millicores:
+            continue
+        behind = {end for call, share in flow_shares(placement, [proxy]).items() if share for end in call}
+        tenants = {pod.tenant for pod in placement.pods if pod.workload_key in behind}
+        if len(tenants) > 1:
+            kind = (proxy.namespace, proxy.container, proxy.scope)
+            unbounded.setdefault(kind, []).append(proxy)
+            sharing.setdefault(kind, set()).update(tenants)
+    return [
+        f"{', '.join(map(str, proxies))} {'have' if len(proxies) > 1 else 'has'} no CPU limit and "
+        f"{'are' if len(proxies) > 1 else 'is'} shared by {', '.join(sorted(sharing[kind]))}: one may slow the others"
+        for kind, proxies in unbounded.items()
+    ]
 
 
 def _of_waypoints(placement: Placement) -> list[str]:

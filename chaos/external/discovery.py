@@ -50,7 +50,7 @@ def discover_target(cluster: Cluster, namespaces: Sequence[str]) -> str:
     pods = [pod for pod in pods if pod["metadata"]["uid"] not in apart]
     services = [one for name in namespaces for one in cluster.list("Service", name)]
     everyone = [*pods, *proxies]
-    meshes = [one for one in descriptions().values() if not one.ours and why_it_is(one, spaces, everyone)]
+    meshes = [one for one in descriptions().values() if why_it_is(one, spaces, everyone)]
     observed = observed_calls(_statistics(cluster, meshes[0], pods), pods) if len(meshes) == 1 else []
     return target_text(namespaces, pods, services, [mesh.name for mesh in meshes], observed)
 

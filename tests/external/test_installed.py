@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -420,6 +421,15 @@ B_EVIDENCE = AdviceBasis(
             "sys/bare[proxy] has no CPU limit and is shared by a, b: one may slow the others",
         ),
         (
+            B_EVIDENCE,
+            placement(
+                (*PODS, *B),
+                tuple(replace(one, cpu_millicores=0) for one in NODES),
+                (*CALLS, ("tenant-b/client", "tenant-b/server")),
+            ),
+            "sys/proxy-n1[proxy], sys/proxy-n2[proxy] have no CPU limit and are shared by a, b",
+        ),
+        (
             EVIDENCE,
             placement((*PODS[:3], pod("server-2", "n2", carried_by=frozenset({Scope.POD})))),
             "pods of tenant-a/server are carried in 2 ways",
@@ -442,6 +452,7 @@ B_EVIDENCE = AdviceBasis(
         "budget-of-both",
         "budget-rounded-up",
         "no-limit",
+        "no-limit-on-either-node",
         "mixed",
         "one-waypoint",
     ],
