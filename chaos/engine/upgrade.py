@@ -5,7 +5,7 @@ cut.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from chaos.engine.restarts import Snapshot, container_snapshot
@@ -16,6 +16,7 @@ from chaos.faults import workload
 from chaos.faults.model import Fault, Target
 from chaos.faults.upgrade import Upgrade
 from chaos.history.model import Flag, Outcome, Samples
+from chaos.mesh.handle import MeshHandle
 from chaos.model.flow import WindowKind
 from chaos.model.placement import Placement, Proxy
 from chaos.verdict.check import decided, measured
@@ -66,21 +67,26 @@ def watch(trial: Trial, fault: Fault, *, version: str = "") -> None:
     if version:
         fault = version_change(trial, proxy, target, version)
     change = f"{fault.name} of {target}{f' to {version}, and back,' if version else ''}"
-    watch_workload(trial, fault, target, change, holds_apps=trial.mesh.mode.in_pod)
+    watch_workloads(trial, fault, [target], change, holds_apps=trial.mesh.mode.in_pod)
 
 
-def watch_workload(trial: Trial, fault: Fault, target: Target, change: str, *, holds_apps: bool) -> None:
-    """Roll out a workload of the mesh, and show the effects.
+def watch_workloads(
+    trial: Trial, fault: Fault, targets: Sequence[Target], change: str, *, holds_apps: bool = False
+) -> None:
+    """Roll out workloads of the mesh, one after the other, and show the effects.
 
     Args:
         change: it in words.
-        holds_apps: its pods are applications' own: they must restart, and no other.
+        holds_apps: their pods are applications' own: they must restart, and no other.
     """
 
     def roll_out() -> tuple[int, int]:
-        with trial.fault(fault, target, seconds=240.0) as injection:
-            begin = injection.begin
-        return begin, injection.restored_at
+        times = []
+        for target in targets:
+            with trial.fault(fault, target, seconds=240.0) as injection:
+                times.append(injection.begin)
+            times.append(injection.restored_at)
+        return times[0], times[-1]
 
     begin, end = watch_change(trial, roll_out, holds_apps=holds_apps)
     seconds = (end - begin) / 1e9
@@ -134,6 +140,14 @@ def watch_change(trial: Trial, change: Callable[[], tuple[int, int]], *, holds_a
             )
         )
     return begin, end
+
+
+def reconfigure(mesh: MeshHandle) -> tuple[int, int]:
+    """Give the proxies another configuration and the old one again; return the begin and the end, ns."""
+    begin = time.time_ns()
+    with mesh.reconfigured():
+        pass
+    return begin, time.time_ns()
 
 
 def streams_cut(samples: Samples) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
+from chaos.errors import Misuse
 from chaos.external.description import MeshDescription
 from chaos.external.file import TargetSystem
 from chaos.external.reading import compare_views
@@ -31,6 +33,10 @@ class DescribedMesh(ABC):
     def contradictions(self) -> list[str]:
         """Compare its proxies' dumps and statistics with the placement, as far as they can be read."""
         return compare_views(self.cluster, self.description, self.target, self.placement())[0]
+
+    def reconfigured(self) -> AbstractContextManager[None]:
+        """Raise Misuse: the mesh serves others' applications too."""
+        raise Misuse(f"how {self.description.name} is configured here is its owners' affair")
 
     @property
     def reply_headers(self) -> tuple[str, ...]:

@@ -324,6 +324,21 @@ class Enrolment:
 
 
 @dataclass(frozen=True, slots=True)
+class Reconfiguration:
+    """How the proxies of a tenant's calls are given another configuration, which changes nothing that is asked of them.
+
+    Attributes:
+        objects: file under manifests/meshes/objects, applied for each tenant and taken away again.
+        hop: (rule's name, side) of the proxies that take it.
+        page: that they have it is seen by the objects' name on this page of theirs.
+    """
+
+    objects: str
+    hop: tuple[str, Side]
+    page: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModeRule:
     """A mode that the mesh offers: a row of the table of modes, and how tenants of ours get into it.
 
@@ -333,6 +348,7 @@ class ModeRule:
         without: name of a part of the control plane -> what becomes of a new pod while that part is away.
         features: a feature of the mesh -> file under manifests/meshes/objects with the mesh's own objects that ask for
             it, for a tenant's servers.
+        reconfiguration: None: how its proxies are configured is not said.
     """
 
     name: str
@@ -343,6 +359,7 @@ class ModeRule:
     drains: float = 0.0
     without: Mapping[str, NewPod] = field(default_factory=dict)
     features: Mapping[Feature, str] = field(default_factory=dict)
+    reconfiguration: Reconfiguration | None = None
     enrolment: Enrolment = Enrolment()
 
 

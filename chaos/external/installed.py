@@ -16,10 +16,11 @@ from typing import Any, Final
 from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse, NotFound, NotReady
 from chaos.external import own_parts
 from chaos.external.described import DescribedMesh
-from chaos.external.description import ControlPlanePart, Feature, Installation, Marks
+from chaos.external.description import ControlPlanePart, Feature, Installation, Marks, Reconfiguration
 from chaos.external.file import Call, TargetSystem
 from chaos.external.modes import InstalledMode
 from chaos.external.placement import plan_placement, read_proxy_pods, read_site
+from chaos.external.reading import read_page, rule_of
 from chaos.kube.access import list_readable
 from chaos.kube.applying import Object, apply_all, delete_all, is_ready, namespaces_of_run, wait_all_ready
 from chaos.kube.client import Cluster, kind_key
@@ -34,6 +35,9 @@ from chaos.model.modes import Hop, layer_name
 from chaos.model.placement import Placement
 from chaos.names import SYSTEM_NAMESPACE
 
+TENANTS_CLIENT: Final = "client"  # account of the reference clients
+HARMLESS_TIMEOUT: Final = "15s"  # which no request of a reference client needs
+TAKEN_SECONDS: Final = 60.0  # longest wait until every proxy has what its control plane was given
 OBJECTS: Final = "meshes/objects"  # under manifests: what a mesh's description has applied for a tenant
 
 
@@ -130,6 +134,54 @@ class InstalledMesh(DescribedMesh):
             yield
         finally:
             delete_all(self.cluster, objects)
+
+    @contextmanager
+    def reconfigured(self) -> Iterator[None]:
+        """Apply what the mode's description says to each tenant's namespace, until left. Raises Misuse where it says
+        nothing, or names kinds that the cluster does not have.
+        """
+        if (how := self.rule.reconfiguration) is None:
+            raise Misuse(f"mode {self.rule.name}: its description says no way to configure its proxies anew")
+        source = f"{OBJECTS}/{how.objects}"
+        if unknown := self._unknown_kinds(source):
+            raise Misuse(f"mode {self.rule.name}: this cluster has no kind {', '.join(unknown)}")
+        objects: list[Object] = []
+        for space in self.target.namespaces:
+            values = {"namespace": space, "account": TENANTS_CLIENT, "timeout": HARMLESS_TIMEOUT}
+            objects += inject.stamp(manifests.load(source, values), self.run)
+        names = {obj["metadata"]["name"] for obj in objects}
+        try:
+            apply_all(self.cluster, objects)
+            self._await_named(how, names, there=True)
+            yield
+        finally:
+            delete_all(self.cluster, objects)
+            self._await_named(how, names, there=False)
+
+    def _await_named(self, how: Reconfiguration, names: set[str], *, there: bool) -> None:
+        """Wait until the page of each proxy of that hop names the objects, or none of them. Raises NotReady."""
+        name, side = how.hop
+        rule = self.description.rule(name)
+        placement = self.placement()
+        behind = [
+            proxy
+            for proxy in placement.proxies
+            if rule_of(self.description, proxy) is rule
+            and any(proxy.serves(pair.at(side)) for pair in placement.pairs())
+        ]
+
+        def taken() -> bool:
+            pages = {proxy: read_page(self.cluster, proxy, rule.reads[how.page]) for proxy in behind}
+            behind[:] = [proxy for proxy, page in pages.items() if any(one in page for one in names) is not there]
+            return not behind
+
+        try:
+            self.cluster.wait(f"another configuration in every {name}", taken, seconds=TAKEN_SECONDS)
+        except NotReady as error:
+            word = "does not name" if there else "still names"
+            raise NotReady(
+                f"{error}: the {how.page} of {', '.join(map(str, behind))} {word} {', '.join(sorted(names))}"
+            ) from error
 
     # ---- life
 

@@ -23,6 +23,7 @@ from chaos.external.description import (
     Protocols,
     ProxyRule,
     Read,
+    Reconfiguration,
     Skips,
     UnmodelledMark,
 )
@@ -69,6 +70,18 @@ _RULE: Final = (
     "ports",
     "reads",
     "placed-by",
+)
+_MODE: Final = (
+    "name",
+    "stands-for",
+    "path",
+    "placed-by",
+    "starts-first",
+    "drains",
+    "without",
+    "features",
+    "reconfiguration",
+    "enrolment",
 )
 _LOADER: Final = ("labels", "annotations", "containers", "readiness-gates", "copied", "not-copied", "ports")
 _MARKS: Final = ("labels", "annotations")
@@ -130,15 +143,18 @@ def _marks(fields: Fields, name: str, *beside: str) -> Marks:
 
 
 def _path(fields: Fields, names: set[str], *, needed: bool) -> tuple[tuple[str, Side], ...]:
-    steps = []
-    for i, text in enumerate(fields.items("path", needed=needed)):
-        name, _, side = str(text).partition("@")
-        if name not in names or side not in list(Side):
-            known = ", ".join(f"{rule}@{side}" for rule in sorted(names) for side in Side)
-            fields.wrong(f"path[{i}]", f"is {text!r}: known are {known}")
-        else:
-            steps.append((name, Side(side)))
-    return tuple(steps)
+    items = enumerate(fields.items("path", needed=needed))
+    return tuple(step for i, text in items if (step := _step(fields, f"path[{i}]", str(text), names)))
+
+
+def _step(fields: Fields, where: str, text: str, names: set[str]) -> tuple[str, Side] | None:
+    """Parse a step of a path, `RULE@SIDE`."""
+    name, _, side = text.partition("@")
+    if name in names and side in list(Side):
+        return name, Side(side)
+    known = ", ".join(f"{rule}@{side}" for rule in sorted(names) for side in Side)
+    fields.wrong(where, f"is {text!r}: known are {known}")
+    return None
 
 
 def _rule(value: Any, where: str, problems: list[str]) -> ProxyRule:
@@ -268,8 +284,7 @@ def _refusal(value: Any, where: str, problems: list[str]) -> UnmodelledMark:
 
 
 def _mode(value: Any, where: str, problems: list[str], rules: Sequence[ProxyRule]) -> ModeRule:
-    known = ("name", "stands-for", "path", "placed-by", "starts-first", "drains", "without", "features", "enrolment")
-    top = Fields(value, where, problems, known=known)
+    top = Fields(value, where, problems, known=_MODE)
     names = {rule.name for rule in rules}
     placed = top.texts("placed-by")
     for name, how in placed.items():
@@ -294,8 +309,18 @@ def _mode(value: Any, where: str, problems: list[str], rules: Sequence[ProxyRule
         drains=top.number("drains", default=0.0, low=0.0),
         without={name: NewPod(what) for name, what in without.items() if what in list(NewPod)},
         features={Feature(name): file for name, file in features.items() if name in list(Feature)},
+        reconfiguration=_reconfiguration(top, rules) if "reconfiguration" in top.values else None,
         enrolment=_enrolment(top),
     )
+
+
+def _reconfiguration(fields: Fields, rules: Sequence[ProxyRule]) -> Reconfiguration:
+    one = fields.inside("reconfiguration", known=("objects", "hop", "page"))
+    hop, page = _step(one, "hop", one.text("hop"), {rule.name for rule in rules}), one.text("page")
+    pages = {name for rule in rules if hop and rule.name == hop[0] for name in rule.reads}
+    if hop and page not in pages:
+        one.wrong("page", f"is {page!r}, and of a {hop[0]} is read: {', '.join(sorted(pages)) or 'none'}")
+    return Reconfiguration(one.text("objects"), hop or ("", Side.CLIENT), page)
 
 
 def _enrolment(fields: Fields) -> Enrolment:

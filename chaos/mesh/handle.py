@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
@@ -94,6 +95,14 @@ class MeshHandle(Protocol):
 
     def why_bare(self, pod: dict[str, Any]) -> str:
         """Return by which missing mark of the mesh a pod of a tenant is not carried; "" when it has them all."""
+        ...
+
+    def reconfigured(self) -> AbstractContextManager[None]:
+        """Give the proxies on the tenants' paths another configuration, which changes nothing that is asked of them,
+        until left; each is seen to have it, and to have the old one again.
+
+        Raises Misuse where it is not known how, NotReady naming the proxies that do not take it.
+        """
         ...
 
     def start(self, objects: Iterable[dict[str, Any]], *, seconds: float = 60.0) -> None:

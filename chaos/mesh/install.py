@@ -5,8 +5,10 @@ What is applied is what `render` prints. Everything carries the run's label, and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any, Final
 
 from chaos.errors import Misuse, NotReady
 from chaos.kube.applying import (
@@ -51,6 +53,8 @@ from chaos.names import (
     PROXY_CONFIG,
     SYSTEM_NAMESPACE,
 )
+
+OTHER_TIMEOUT: Final = 15.0  # seconds: of a configuration that no request of a tenant notices
 
 
 class Mesh:
@@ -190,6 +194,16 @@ class Mesh:
         """Change the L7 features of the running mesh, and wait until every proxy has acknowledged them."""
         self.features = features
         self._set_settings(seconds)
+
+    @contextmanager
+    def reconfigured(self) -> Iterator[None]:
+        """Give every proxy another timeout, which no request of a tenant needs, until left."""
+        before = self.features
+        try:
+            self.set_features(replace(before, timeout_seconds=OTHER_TIMEOUT))
+            yield
+        finally:
+            self.set_features(before)
 
     def set_defects(self, defects: Iterable[Defect], *, seconds: float = 30.0) -> None:
         """Break the running mesh on purpose, or repair it (none), so that its checks are seen to catch it.

@@ -9,7 +9,8 @@ from contextlib import ExitStack, suppress
 
 from chaos.engine.deployment import AddedPod
 from chaos.engine.designs import BETWEEN_SECONDS, HOLD_SECONDS, await_recovery, put_in_force
-from chaos.engine.scenario import NotApplicable, scenario, without_proxies
+from chaos.engine.plane import listed_parts
+from chaos.engine.scenario import scenario, without_proxies
 from chaos.engine.targets import workload
 from chaos.engine.trial import Trial
 from chaos.errors import NotReady
@@ -47,23 +48,6 @@ def control_plane_down(trial: Trial) -> None:
             trial.end_watch()
             trial.baseline_between(BETWEEN_SECONDS)
         go_without(trial, part, name="the control plane" if len(parts) == 1 else part.name)
-
-
-def listed_parts(trial: Trial) -> list[PlanePart]:
-    """Return the parts that may be stopped. Raises NotApplicable where there is none, or somebody else's was not
-    listed.
-    """
-    parts, listed = list(trial.mesh.plane_parts()), trial.deployment.settings.consent.namespaces
-    if not parts:
-        raise NotApplicable("no workload of the mesh's control plane is there, or you may not see it")
-    if trial.mesh.mode.brought_by and not trial.cluster.owned:
-        spaces = sorted({part.workload.partition("/")[0] for part in parts} - set(listed))
-        if spaces:
-            raise NotApplicable(
-                f"it stops {', '.join(part.workload for part in parts)}, which serve others too, and "
-                f"{', '.join(spaces)} was not listed: --chaos-namespaces"
-            )
-    return parts
 
 
 def go_without(trial: Trial, part: PlanePart, *, name: str) -> None:

@@ -4,17 +4,17 @@ the application's pods, a new version restarts the application with them; nothin
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
+from functools import partial
 
 from chaos.engine import upgrade
-from chaos.engine.scenario import scenario, without_proxies
+from chaos.engine.plane import listed_parts
+from chaos.engine.scenario import NotApplicable, scenario, without_proxies
 from chaos.engine.targets import workload
 from chaos.engine.trial import Trial
+from chaos.external.installed import InstalledMesh
 from chaos.faults.recreate import Recreate
 from chaos.faults.restart import Restart
 from chaos.faults.upgrade import Upgrade
-from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 
 
 @scenario("proxy-upgraded", faults=(Restart, Upgrade))
@@ -37,36 +37,29 @@ def proxy_recreated(trial: Trial) -> None:
     upgrade.watch(trial, Recreate())
 
 
-# The new control plane knows nothing of the keys handed out before.
+# The new control plane of the reference mesh knows nothing of the keys handed out before.
 @scenario(
     "control-plane-upgraded",
     faults=(Restart,),
     skip_reason=without_proxies,
     redeploys_after=True,
-    reference_mesh_only="it rolls out our own control plane: control-plane-down stops the parts of yours",
+    reference_apps_only="the control plane of your own applications' mesh is its owners' to roll out",
 )
 def control_plane_upgraded(trial: Trial) -> None:
-    """A rolling restart of the control plane restarts no application; what it costs running traffic is counted."""
-    target = workload(trial.cluster, f"{SYSTEM_NAMESPACE}/{CONTROL_PLANE}", "Deployment")
-    upgrade.watch_workload(trial, Restart(), target, f"rolling restart of {target}", holds_apps=False)
+    """A rolling restart of the control plane, part by part, restarts no application; what it costs running traffic is
+    counted.
+    """
+    parts = [workload(trial.cluster, part.workload, "Deployment") for part in listed_parts(trial)]
+    upgrade.watch_workloads(trial, Restart(), parts, f"rolling restart of {', '.join(map(str, parts))}")
 
 
 @scenario(
     "proxy-reconfigured",
     skip_reason=without_proxies,
-    reference_mesh_only="how a mesh of yours is configured is not ours to change",
+    reference_apps_only="how the mesh of your own applications is configured is its owners' affair",
 )
 def proxy_reconfigured(trial: Trial) -> None:
     """A new configuration of every proxy restarts no application; what it costs running traffic is counted."""
-    mesh = trial.deployment.reference_mesh
-    before = mesh.features
-
-    def change() -> tuple[int, int]:
-        begin = time.time_ns()
-        try:
-            mesh.set_features(replace(before, timeout_seconds=15.0))
-        finally:
-            mesh.set_features(before)
-        return begin, time.time_ns()
-
-    upgrade.watch_change(trial, change)
+    if isinstance(trial.mesh, InstalledMesh) and trial.mesh.rule.reconfiguration is None:
+        raise NotApplicable(f"the description of {trial.mesh.mode.name} says no way to configure its proxies anew")
+    upgrade.watch_change(trial, partial(upgrade.reconfigure, trial.mesh))

@@ -56,8 +56,8 @@ def loaded(
         deployment.stop()
 
 
-def call(client: str, server: str, port: int = 80, host: str = "", **said: Any) -> Object:
-    ends = {"client": f"shop/{client}", "server": f"shop/{server}", "reach": f"{host or server}.shop:{port}"}
+def call(client: str, server: str, /, **said: Any) -> Object:
+    ends = {"client": f"shop/{client}", "server": f"shop/{server}", "reach": f"{server}.shop:80"}
     return {**ends, "rate": 40, **said}
 
 
@@ -149,11 +149,11 @@ def test_every_protocol_that_a_call_can_say_is_answered_by_a_server_that_speaks_
 
 def test_a_load_that_is_stuck_says_how_its_requests_ended_and_the_cause_that_was_planted() -> None:
     causes: dict[str, tuple[Object, str]] = {
-        "closed": ({"port": 81}, "refused.*nothing listens there"),
+        "closed": ({"reach": "closed.shop:81"}, "refused.*nothing listens there"),
         "silent": ({}, "timeout.*no answer in time: .*protocol detection that waits for a client whose server speaks"),
         "resets": ({}, "reset.*the other side closed it: mutual TLS is demanded .* opaque ports, protocol detection"),
         "unavailable": ({}, "status 503.*no header of a proxy is in that answer: the application itself"),
-        "nowhere": ({"host": "elsewhere"}, "dns.*is `reach` right"),
+        "nowhere": ({"reach": "elsewhere.shop:80"}, "dns.*is `reach` right"),
         "plain": ({"protocol": "tls", "insecure": True}, "tls.*it speaks no TLS there: are `ca`, `sni` and the port"),
         "short": ({"protocol": "tcp", "send": "PING\r\n", "answer": 3}, "wrong body.*more bytes than was said"),
         "barred": ({}, "connect timeout.*packets are dropped on the way: a NetworkPolicy, or a policy of the mesh"),
