@@ -36,7 +36,7 @@ from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition
 from chaos.mesh import manifests
 from chaos.model.modes import MODES
-from chaos.names import SYSTEM_NAMESPACE
+from chaos.names import MESH_CONFIG, PORT_ADMIN, SYSTEM_NAMESPACE
 
 NAME: Final = "standin"
 _AMBIENT: Final = "istio.io/dataplane-mode"
@@ -54,6 +54,7 @@ class StandIn:
         plane: labels of the control plane's Deployment.
         enrolled: label or annotation by which a namespace is enrolled; marks: labels that its injector gives a pod;
             signs: annotations.
+        agent: its proxies have a program that prints their configuration, which follows its VirtualServices.
     """
 
     mode: str
@@ -62,6 +63,7 @@ class StandIn:
     enrolled: tuple[str, str]
     marks: dict[str, str] = field(default_factory=dict)
     signs: dict[str, str] = field(default_factory=dict)
+    agent: bool = False
 
     @property
     def in_pod(self) -> bool:
@@ -83,6 +85,7 @@ ISTIO: Final = StandIn(
     {"app": "istiod"},
     ("istio-injection", "enabled"),
     signs={"sidecar.istio.io/status": "injected"},
+    agent=True,
 )
 ISTIO_CLASSIC: Final = replace(ISTIO, mode="sidecar")
 
@@ -125,6 +128,27 @@ def objects(how: StandIn) -> list[Object]:
     return found
 
 
+# Prints the names of the VirtualServices that the proxy has: one, by the time-out that it asks for.
+_AGENT: Final = f"""#!/usr/bin/env python3
+import urllib.request
+dump = urllib.request.urlopen("http://127.0.0.1:{PORT_ADMIN}/config_dump", timeout=10).read().decode()
+print("sharedfate-check" if '"timeout": "15s"' in dump else "")
+"""
+
+
+def give_agent(pod: Object, container: str) -> None:
+    """Put `pilot-agent` into the proxy's container, from an annotation of its pod."""
+    pod["metadata"]["annotations"][f"{NAME}.io/agent"] = _AGENT
+    what = {"path": "pilot-agent", "mode": 0o755, "fieldRef": {"fieldPath": f"metadata.annotations['{NAME}.io/agent']"}}
+    pod["spec"].setdefault("volumes", []).append({"name": "agent", "downwardAPI": {"items": [what]}})
+    for part in ("containers", "initContainers"):
+        for one in pod["spec"].get(part) or []:
+            if one["name"] == container:
+                one.setdefault("volumeMounts", []).append({"name": "agent", "mountPath": "/opt/agent"})
+                path = "/opt/agent:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+                one.setdefault("env", []).append({"name": "PATH", "value": path})
+
+
 def _rename(pod: Object, container: str) -> None:
     """Give the proxy's container, of a pod or a template, the other mesh's name for it."""
     pod["metadata"]["annotations"][f"{NAME}.io/proxy-container"] = container
@@ -144,6 +168,8 @@ def installed(cluster: Cluster, how: StandIn = AMBIENT) -> Iterator[None]:
         url, authority = stack.enter_context(injector(cluster, how))
         stack.enter_context(carrying(cluster))
         stack.enter_context(gateways(cluster, how))
+        if how.agent:
+            stack.enter_context(virtual_services(cluster))
         cluster.request("POST", hooks, webhook(url, authority))
         stack.callback(cluster.request, "DELETE", f"{hooks}/standin")
         cluster.wait(
@@ -217,6 +243,8 @@ def patched(obj: Object, how: StandIn) -> list[Object]:
     del pod["metadata"]["labels"][f"{NAME}.io/run"]  # the reference mesh's own; the run's label stays
     if how.in_pod:
         _rename(pod, how.container)
+    if how.agent:
+        give_agent(pod, how.container)
     return [
         {"op": "add", "path": "/metadata/labels", "value": {**pod["metadata"]["labels"], **how.marks}},
         {
@@ -316,33 +344,6 @@ def gateways(cluster: Cluster, how: StandIn) -> Iterator[None]:
     """A Gateway of a tenant becomes the reference mesh's waypoint of that namespace, and is said to be programmed; the
     Services that ask for it are said to be bound.
     """
-    group = "gateway.networking.k8s.io"
-    crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-    name = f"gateways.{group}"
-    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
-    version = {"name": "v1", "served": True, "storage": True, "schema": schema, "subresources": {"status": {}}}
-    spec = {
-        "group": group,
-        "scope": "Namespaced",
-        "names": {"kind": "Gateway", "plural": "gateways", "singular": "gateway", "listKind": "GatewayList"},
-        "versions": [version],
-    }
-    cluster.request(
-        "POST",
-        crds,
-        {
-            "apiVersion": "apiextensions.k8s.io/v1",
-            "kind": "CustomResourceDefinition",
-            "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": "unapproved, a test's"}},
-            "spec": spec,
-        },
-    )
-
-    cluster.wait(
-        "gateways are served",
-        lambda: has_condition(cluster.request("GET", f"{crds}/{name}"), "Established"),
-        seconds=20,
-    )
 
     def look() -> None:
         for gateway in cluster.list("Gateway"):
@@ -359,9 +360,59 @@ def gateways(cluster: Cluster, how: StandIn) -> Iterator[None]:
             except* ApiError:  # its namespace may be going by now; the next one's turn all the same
                 pass
 
+    with defined(cluster, "gateway.networking.k8s.io", "Gateway"), repeating(look):
+        yield
+
+
+@contextlib.contextmanager
+def virtual_services(cluster: Cluster) -> Iterator[None]:
+    """While there is a VirtualService, the mesh's proxies have a time-out of 15 s."""
+    first = cluster.get("ConfigMap", MESH_CONFIG, f"{NAME}-system")["data"]["mesh.json"]
+    settings = json.loads(first)
+    settings["features"]["timeout_seconds"] = 15.0
+    other, there = json.dumps(settings), False
+
+    def look() -> None:
+        nonlocal there
+        if bool(cluster.list("VirtualService")) is not there:
+            data = {"data": {"mesh.json": first if there else other}}
+            cluster.patch("ConfigMap", MESH_CONFIG, data, f"{NAME}-system")
+            there = not there
+
+    with defined(cluster, "networking.istio.io", "VirtualService"), repeating(look):
+        yield
+
+
+@contextlib.contextmanager
+def defined(cluster: Cluster, group: str, kind: str) -> Iterator[None]:
+    """Serve a kind that anything can be said in, until left."""
+    crds, plural = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", f"{kind.lower()}s"
+    name = f"{plural}.{group}"
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema, "subresources": {"status": {}}}
+    spec = {
+        "group": group,
+        "scope": "Namespaced",
+        "names": {"kind": kind, "plural": plural, "singular": kind.lower(), "listKind": f"{kind}List"},
+        "versions": [version],
+    }
+    cluster.request(
+        "POST",
+        crds,
+        {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": name, "annotations": {"api-approved.kubernetes.io": "unapproved, a test's"}},
+            "spec": spec,
+        },
+    )
     try:
-        with repeating(look):
-            yield
+        cluster.wait(
+            f"{plural} are served",
+            lambda: has_condition(cluster.request("GET", f"{crds}/{name}"), "Established"),
+            seconds=20,
+        )
+        yield
     finally:
         cluster.request("DELETE", f"{crds}/{name}")
 

@@ -238,3 +238,36 @@ def test_an_unknown_mesh_and_a_file_that_is_none_are_refused(tmp_path: Path) -> 
     (tmp_path / "bad").write_text("a: [")
     with pytest.raises(Misuse, match="not YAML"):
         read_target(tmp_path / "bad")
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"objects": "x.yaml", "hop": "p@client", "page": "statistics"}, ""),
+        ({"objects": "x.yaml", "hop": "p", "page": "statistics"}, r"reconfiguration\.hop is 'p': known are p@client"),
+        ({"objects": "x.yaml", "hop": "q@client", "page": "statistics"}, r"reconfiguration\.hop is 'q@client'"),
+        ({"objects": "x.yaml", "hop": "p@client", "page": "configuration"}, "of a p is read: statistics"),
+        ({"objects": "x.yaml", "hop": "p@client"}, "page"),
+        ({"hop": "p@client", "page": "statistics"}, "objects"),
+    ],
+)
+def test_how_proxies_are_configured_anew_names_a_proxy_of_the_path_and_a_page_that_is_read(
+    said: dict[str, str], words: str
+) -> None:
+    rule = {"name": "p", "layers": ["l4", "l7"], "scope": "pod", "container": "p", "reads": {"statistics": {"port": 1}}}
+    mesh = {"name": "m", "proxies": [rule], "path": ["p@client"], "modes": [{"name": "m-1", "reconfiguration": said}]}
+    if words:
+        with pytest.raises(Misuse, match=words):
+            parse_description(mesh, source="t")
+        return
+    (mode,) = parse_description(mesh, source="t").modes
+    assert mode.reconfiguration is not None
+    assert mode.reconfiguration.hop == ("p", "client")
+
+
+def test_every_mode_of_an_installed_mesh_that_has_its_own_objects_says_how_it_is_configured_anew() -> None:
+    for name, one in installed_modes().items():
+        assert (one.rule.reconfiguration is None) is (name == "cilium"), name
+        if one.rule.reconfiguration is not None:
+            assert one.rule.reconfiguration.objects in one.rule.features.values()
+            assert one.rule.reconfiguration.hop in one.rule.path
