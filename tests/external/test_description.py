@@ -10,6 +10,8 @@ import yaml
 
 from chaos.errors import ExperimentFailure, Misuse
 from chaos.external import built_in, descriptions, detect_mesh, parse_target, plan_target_placement, read_target
+from chaos.external.modes import installed_modes
+from chaos.external.parsing import parse_description
 from chaos.external.text import describe_mesh
 from chaos.model.fate import flow_shares, path
 from chaos.model.modes import Layer, Scope
