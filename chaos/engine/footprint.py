@@ -11,6 +11,7 @@ from scipy.special import stdtrit
 
 from chaos.engine.trial import Trial
 from chaos.errors import ApiError, NotReady
+from chaos.external.description import AT_BUDGET
 from chaos.model.placement import Proxy
 from chaos.verdict.check import Check, decided, measured, undecided
 
@@ -75,7 +76,8 @@ def compare_budget(proxies: Sequence[Proxy], budget: float) -> Check:
     if free:
         said = (
             f"{', '.join(free)} has no CPU limit, and none could be taken back: hold it to its share by the mesh's own "
-            f"values, and the figures compare with modes that have {budget:.2f} cores in all"
+            f"values, or take the mode whose name ends in {AT_BUDGET}, and the figures compare with modes that have "
+            f"{budget:.2f} cores in all"
         )
     else:
         equal = abs(limits - budget) <= SAME * budget

@@ -12,7 +12,10 @@ _WAYS: Final = 4  # of ending that are shown
 _SIGNS: Final[Mapping[str, str]] = {
     "REFUSED": "nothing listens there, or the proxy that should take the connection is not up",
     "NO_ROUTE": "the address is not reached from the client's node: a packet filter, or an address that is gone",
-    "CONNECT_TIMEOUT": "packets are dropped on the way: a NetworkPolicy, or a policy of the mesh",
+    "CONNECT_TIMEOUT": (
+        "packets are dropped on the way: a NetworkPolicy, or a policy of the mesh; or, over TLS, a server that speaks "
+        "none there, and waits"
+    ),
     "DNS": "the name is not known there: is `reach` right, and does the client's namespace see it?",
     "TLS": "the handshake between proxies is refused: an identity or a trust anchor that the other side does not take",
     "RESET": (

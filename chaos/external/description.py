@@ -7,8 +7,8 @@ Every mesh is described in these words, the reference mesh too. `chaos.external.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -17,6 +17,9 @@ from chaos.mesh.handle import LogSign, NewPod
 from chaos.model.modes import Balancing, Hop, Layer, PlacedBy, ProxyMode, Scope, Side, balancing_of
 
 Object = Mapping[str, Any]
+# Ends of the names of modes that differ from another in what their proxies may use alone.
+AS_INSTALLED: Final = "-as-installed"
+AT_BUDGET: Final = "-at-budget"
 ANY: Final = "*"  # of a label or an annotation: whatever its value
 _PLACED: Final = {
     Scope.POD: PlacedBy.CONTAINER,
@@ -167,6 +170,7 @@ class ProxyRule:
         assumes: what is taken for granted where it stands on a path, because no object that is read says it.
         newest: of several ready ones at a place, the newest takes all new connections.
         version_by: annotation of an application's pod that names the proxy's image or version.
+        held_by: command of the mesh that limits it to ${cpu} millicores.
         limit_by: variable of its container's environment that holds how many cores it can use, where no limit says so.
         reads: name of a page -> where it is read.
     """
@@ -187,6 +191,7 @@ class ProxyRule:
     newest: bool = False
     version_by: str = ""
     limit_by: str = ""
+    held_by: str = ""
     ports: tuple[int, ...] = ()
     reads: Mapping[str, Read] = field(default_factory=dict)
     placed: PlacedBy | None = None
@@ -311,6 +316,8 @@ class Enrolment:
         carried: marks of a pod that is carried.
         service_conditions: of the tenants' Services; object_conditions: of the objects: what has to be True.
         budget: annotations of a pod that limit its proxy, with ${cpu} and ${memory} in them.
+        objects_unheld: file in the place of `objects` that leaves their proxies what the mesh gives them; "": they have
+            none, or it is the same.
     """
 
     namespaces: Marks = Marks()
@@ -321,6 +328,7 @@ class Enrolment:
     service_conditions: tuple[str, ...] = ()
     object_conditions: Mapping[str, str] = field(default_factory=dict)
     budget: Mapping[str, str] = field(default_factory=dict)
+    objects_unheld: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +356,7 @@ class ModeRule:
         without: name of a part of the control plane -> what becomes of a new pod while that part is away.
         features: a feature of the mesh -> file under manifests/meshes/objects with the mesh's own objects that ask for
             it, for a tenant's servers.
+        holds_shared: proxies that serve others too get their share of the budget, on clusters of ours.
         reconfiguration: None: how its proxies are configured is not said.
     """
 
@@ -359,8 +368,26 @@ class ModeRule:
     drains: float = 0.0
     without: Mapping[str, NewPod] = field(default_factory=dict)
     features: Mapping[Feature, str] = field(default_factory=dict)
+    holds_shared: bool = False
     reconfiguration: Reconfiguration | None = None
     enrolment: Enrolment = Enrolment()
+
+    def columns(self, rules: Sequence[ProxyRule]) -> tuple[ModeRule, ...]:
+        """The mode, in which our tenants' own proxies are held to the budget of the reference modes by the mesh's own
+        values; where it has such values, the mode with all proxies as they are installed; and where it has proxies that
+        others share, the mode with these held too.
+        """
+        own, shares = self.enrolment, {rule.name for rule in rules if rule.scope is Scope.NODE}
+        found = [self]
+        if own.budget or own.objects_unheld:
+            free = replace(own, budget={}, objects=own.objects_unheld or own.objects, objects_unheld="")
+            found.append(self._column(AS_INSTALLED, "proxies with what the mesh gives them", enrolment=free))
+        if shares & {name for name, _ in self.path}:
+            found.append(self._column(AT_BUDGET, "every proxy with its share of the budget", holds_shared=True))
+        return tuple(found)
+
+    def _column(self, end: str, what: str, **changes: Any) -> ModeRule:
+        return replace(self, name=f"{self.name}{end}", stands_for=f"{self.stands_for}; {what}", **changes)
 
 
 @dataclass(frozen=True, slots=True)

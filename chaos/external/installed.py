@@ -18,6 +18,7 @@ from chaos.external import own_parts
 from chaos.external.described import DescribedMesh
 from chaos.external.description import ControlPlanePart, Feature, Installation, Marks, Reconfiguration
 from chaos.external.file import Call, TargetSystem
+from chaos.external.holding import hold, refuse_unowned, release
 from chaos.external.modes import InstalledMode
 from chaos.external.placement import plan_placement, read_proxy_pods, read_site
 from chaos.external.reading import read_page, rule_of
@@ -31,8 +32,8 @@ from chaos.mesh import inject, manifests
 from chaos.mesh.budget import Budget, divide
 from chaos.mesh.handle import PlanePart
 from chaos.model.fate import path
-from chaos.model.modes import Hop, layer_name
-from chaos.model.placement import Placement
+from chaos.model.modes import Hop, Scope, layer_name
+from chaos.model.placement import Placement, Proxy
 from chaos.names import SYSTEM_NAMESPACE
 
 TENANTS_CLIENT: Final = "client"  # account of the reference clients
@@ -71,6 +72,7 @@ class InstalledMesh(DescribedMesh):
         )
         self._shares = divide(self.mode, budget or Budget())
         self._deployed: list[Object] = []
+        self._held: list[Proxy] = []  # of others too, limited for as long as the run lasts
 
     def plane_parts(self) -> list[PlanePart]:
         """The Deployments of the mesh's control plane, each with what this mode's new pods do without it."""
@@ -187,6 +189,7 @@ class InstalledMesh(DescribedMesh):
 
     def start(self, objects: Iterable[Object], *, seconds: float = 120.0) -> None:
         """Apply the run's own parts and the tenants, and wait until the mesh carries them."""
+        refuse_unowned(self.cluster, self.description, self.rule, self._shares)
         self.refuse_missing()
         own_parts.start(self, objects, seconds=seconds)
 
@@ -208,6 +211,9 @@ class InstalledMesh(DescribedMesh):
             )
         except NotReady as error:
             raise NotReady(f"{error}: {'; '.join([*missing[:4], *self.held_up()])}") from error
+        if self.rule.holds_shared:
+            shared = [proxy for proxy in self.placement().proxies if proxy.scope is Scope.NODE]
+            self._held += hold(self.cluster, shared, self._shares)
 
     def held_up(self) -> list[str]:
         """Return why what the mesh makes in the tenants' namespaces, a waypoint of a Gateway, is not ready: a sentence
@@ -272,6 +278,8 @@ class InstalledMesh(DescribedMesh):
         )
         delete_all(self.cluster, [{"kind": "Namespace", "metadata": {"name": name}} for name in tenants])
         self._deployed = []
+        release(self.cluster, self._held)
+        self._held = []
         own_parts.remove(self, tenants, seconds=seconds)
 
     # ---- looking

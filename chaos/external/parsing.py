@@ -67,6 +67,7 @@ _RULE: Final = (
     "newest",
     "version-by",
     "limit-by",
+    "held-by",
     "ports",
     "reads",
     "placed-by",
@@ -99,6 +100,8 @@ def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescri
         if rule.binding and (unknown := [name for name in rule.binding.clients if name not in names]):
             top.wrong("proxies", f"{rule.name}.bound.clients has {', '.join(unknown)}, and there is no such proxy")
     balancing = top.text("balancing", default="", one_of=["", *Balancing])
+    installation = _installation(top, prefix, problems)
+    modes = [_mode(one, f"{prefix}modes[{i}]", problems, rules) for i, one in enumerate(top.items("modes"))]
     found = MeshDescription(
         name=top.text("name"),
         stands_for=top.text("stands-for", default="a mesh of yours"),
@@ -112,8 +115,9 @@ def parse_description(value: Any, *, source: str, where: str = "") -> MeshDescri
         protocols=_protocols(top),
         loader=_loader(top),
         refusals=tuple(_refusal(one, f"{prefix}refuses[{i}]", problems) for i, one in enumerate(top.items("refuses"))),
-        modes=tuple(_mode(one, f"{prefix}modes[{i}]", problems, rules) for i, one in enumerate(top.items("modes"))),
-        installation=_installation(top, prefix, problems),
+        # Of what we deploy ourselves, every proxy has its share.
+        modes=tuple(column for mode in modes for column in (mode.columns(rules) if installation.parts else (mode,))),
+        installation=installation,
         reply_headers=_names(top, "reply-headers"),
         log_signs=_log_signs(top, prefix, problems),
     )
@@ -188,6 +192,7 @@ def _rule(value: Any, where: str, problems: list[str]) -> ProxyRule:
         newest=top.values.get("newest") is True,
         version_by=top.text("version-by", default=""),
         limit_by=top.text("limit-by", default=""),
+        held_by=top.text("held-by", default=""),
         ports=_numbers(top, "ports"),
         reads=_reads(top),
         placed=PlacedBy(placed) if placed else None,
@@ -333,6 +338,7 @@ def _enrolment(fields: Fields) -> Enrolment:
         "service-conditions",
         "object-conditions",
         "budget",
+        "objects-unheld",
     )
     one = fields.inside("enrolment", known=known)
     return Enrolment(
@@ -344,6 +350,7 @@ def _enrolment(fields: Fields) -> Enrolment:
         service_conditions=_names(one, "service-conditions"),
         object_conditions=one.texts("object-conditions"),
         budget=one.texts("budget"),
+        objects_unheld=one.text("objects-unheld", default=""),
     )
 
 

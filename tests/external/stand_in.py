@@ -122,6 +122,7 @@ def objects(how: StandIn) -> list[Object]:
             template = obj["spec"]["template"]
             for labels in (obj["spec"]["selector"]["matchLabels"], template["metadata"]["labels"]):
                 labels["app"] = "ztunnel"
+            del template["metadata"]["annotations"][f"{NAME}.io/cpu-budget"]  # no limit, as the other's chart has it
             _rename(template, how.container)
         if obj["kind"] == "Deployment" and obj["metadata"]["name"] == "control-plane":
             obj["metadata"].setdefault("labels", {}).update({**how.plane, "app.kubernetes.io/version": "stand-in"})

@@ -115,19 +115,20 @@ def test_every_protocol_that_a_call_can_say_is_answered_by_a_server_that_speaks_
     authority = Authority.new()
     issued = authority.issue_server("vault.shop", seconds=3600)
     pair = (issued.certificate + issued.key).decode()
-    clients = ["http", "posting", "missing", "http2", "grpc", "tcp", "kept", "handshake", "tls", "anybody"]
+    clients = ["http", "posting", "closed", "http2", "grpc", "tcp", "kept", "handshake", "tls", "anybody"]
     objects = [
         SPACE,
         *reference(),
         *odd.deployment("pong", "shop", node=THERE, KIND="pong"),
         *odd.deployment("vault", "shop", node=THERE, KIND="pong", PAIR=pair),
+        *odd.deployment("shut", "shop", node=THERE, KIND="503"),
         *(one for name in clients for one in odd.client(name, "shop", node=HERE)),
     ]
     ping: Object = {"send": "PING\r\n", "answer": 7}
     calls = [
         call("http", "web", headers={"x-mine": "yes"}, path="/headers"),
         call("posting", "web", method="PUT", **{"body-bytes": 1000}),
-        call("missing", "web", status=404, path="/unheard/of/path"),
+        call("closed", "shut", status=503, path="/"),
         call("http2", "web", protocol="http2"),
         call("grpc", "web", **GRPC, **{"body-bytes": 20}),
         call("tcp", "pong", protocol="tcp", **ping),
@@ -155,10 +156,21 @@ def test_a_load_that_is_stuck_says_how_its_requests_ended_and_the_cause_that_was
         "unavailable": ({}, "status 503.*no header of a proxy is in that answer: the application itself"),
         "nowhere": ({"reach": "elsewhere.shop:80"}, "dns.*is `reach` right"),
         "plain": ({"protocol": "tls", "insecure": True}, "tls.*it speaks no TLS there: are `ca`, `sni` and the port"),
+        "waiting": (
+            {"protocol": "tls", "insecure": True},
+            "connect timeout.*over TLS, a server that speaks none there",
+        ),
         "short": ({"protocol": "tcp", "send": "PING\r\n", "answer": 3}, "wrong body.*more bytes than was said"),
         "barred": ({}, "connect timeout.*packets are dropped on the way: a NetworkPolicy, or a policy of the mesh"),
     }
-    kinds = {"resets": "resets", "unavailable": "503", "plain": "silent", "short": "pong", "silent": "silent"}
+    kinds = {
+        "resets": "resets",
+        "unavailable": "503",
+        "plain": "503",
+        "waiting": "silent",
+        "short": "pong",
+        "silent": "silent",
+    }
     objects = [SPACE]
     for name in causes:
         objects += odd.deployment(name, "shop", node=THERE, KIND=kinds.get(name, "pong"))
@@ -177,6 +189,8 @@ def test_a_load_that_is_stuck_says_how_its_requests_ended_and_the_cause_that_was
 
 def wrong(causes: dict[str, tuple[Object, str]], said: dict[str, str]) -> dict[str, str]:
     """What is said of those causes that are not named as they should be."""
+    for name, text in said.items():
+        print(f"{name}: {text}")
     return {name: said[name] for name, (_, words) in causes.items() if not re.search(words, said[name])}
 
 
@@ -232,7 +246,8 @@ def test_behind_a_mesh_its_proxies_answers_are_told_from_the_applications_and_ea
         if name == "denied":
             one |= {"server": "vault/denied", "reach": "denied.vault:80"}
         calls.append(one)
-    mesh = {"name": "theirs", "reply-headers": ["server: envoy", "x-envoy-"], **foreign.LOOKS["node"]}
+    looks = {**foreign.LOOKS["node"], "loader": {"copied": [f"{foreign.NAME}.io/*"]}}  # carried as its client is
+    mesh = {"name": "theirs", "reply-headers": ["server: envoy", "x-envoy-"], **looks}
     with open_cluster("embedded", nodes=2, name="stuck-behind-test") as cluster:
         everything = rendered(objects, tmp_path)
         apply_all(cluster, [*everything, *bare, policy])

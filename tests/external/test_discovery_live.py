@@ -18,7 +18,7 @@ from chaos.kube.applying import apply_all, delete_all, is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.objects import is_live
 from chaos.mesh import manifests
-from chaos.names import SYSTEM_NAMESPACE
+from chaos.names import ANNOTATION_BUDGET, SYSTEM_NAMESPACE
 from tests.external.stand_in import WAYPOINTS, installed
 from tests.stranger.clusters import command
 
@@ -139,20 +139,19 @@ def mark(cluster: Cluster, pod: Object, **changes: Any) -> None:
     cluster.patch("Pod", pod["metadata"]["name"], {"metadata": changes}, pod["metadata"]["namespace"])
 
 
-def hold_node_proxies(cluster: Cluster, limits: Object) -> None:
-    """Give the node proxies' containers those limits, and wait until both have come back with them."""
+def free_node_proxies(cluster: Cluster) -> None:
+    """Have the node proxies' pods made anew without a share of the budget, and wait until both are."""
     (kind,) = [one for one in cluster.list("DaemonSet", SYSTEM_NAMESPACE) if "proxy" in one["metadata"]["name"]]
-    change = {"spec": {"template": {"spec": {"containers": [{"name": "proxy", "resources": {"limits": limits}}]}}}}
     name = kind["metadata"]["name"]
+    change = {"spec": {"template": {"metadata": {"annotations": {ANNOTATION_BUDGET: None}}}}}
     cluster.patch("DaemonSet", name, change, SYSTEM_NAMESPACE)
 
     def done() -> bool:
         pods = cluster.list("Pod", SYSTEM_NAMESPACE, labels="app=node-proxy")
-        found = [one for pod in pods for one in pod["spec"]["containers"] if one["name"] == "proxy"]
-        changed = all(("cpu" in one["resources"]["limits"]) is (limits["cpu"] is not None) for one in found)
-        return changed and len(found) == len(NODES) and is_ready(cluster.get("DaemonSet", name, SYSTEM_NAMESPACE))
+        marked = any(ANNOTATION_BUDGET in pod["metadata"]["annotations"] for pod in pods)
+        return not marked and len(pods) == len(NODES) and is_ready(cluster.get("DaemonSet", name, SYSTEM_NAMESPACE))
 
-    cluster.wait("the node proxies with other limits", done, seconds=90)
+    cluster.wait("the node proxies without a limit", done, seconds=90)
 
 
 def test_the_reference_mesh_gets_no_advice_and_each_planted_flaw_exactly_one(cluster: Cluster, tmp_path: Path) -> None:
@@ -212,7 +211,7 @@ def test_a_shared_node_proxy_without_a_limit_gives_one_piece_of_advice(cluster: 
     await_ready(cluster, objects)
     file = discovered(cluster, tmp_path)
     assert described(cluster, file)[1] == []
-    hold_node_proxies(cluster, {"cpu": None})
+    free_node_proxies(cluster)
     (said,) = described(cluster, file)[1]
     assert "have no CPU limit and are shared by tenant-a, tenant-b: one may slow the others" in said
 

@@ -44,7 +44,12 @@ ASKED = (
 
 
 def test_every_mode_that_is_asked_for_is_a_row_of_the_same_table() -> None:
-    assert set(known_modes()) == {*MODES, *ASKED}
+    assert set(known_modes()) == {
+        *MODES,
+        *ASKED,
+        *(f"{name}-as-installed" for name in ASKED if name not in ("istio-ambient", "cilium")),
+        *(f"{name}-at-budget" for name in ASKED if name.startswith(("istio-ambient", "cilium"))),
+    }
     rows = {name: mode_named(name) for name in ASKED}
     assert {name for name, row in rows.items() if row.holds_jobs} == {"linkerd-classic", "istio-sidecar-classic"}
     assert {name for name, row in rows.items() if not row.ready_before_app} == {"istio-sidecar-classic"}
@@ -144,6 +149,39 @@ def test_tenants_are_enrolled_by_labels_and_annotations_alone(
     assert all(obj["metadata"]["labels"]["sharedfate.io/run"] == "r" for obj in found.values())
 
 
+def test_each_column_of_a_mode_differs_in_what_its_proxies_may_use_alone() -> None:
+    def budget(mode: str) -> list[str]:
+        template = pod_template(enrolled(mode)["Deployment/client"])
+        assert template is not None
+        return [key for key in template["metadata"]["annotations"] if "cpu" in key.lower()]
+
+    assert budget("linkerd") == ["config.linkerd.io/proxy-cpu-request", "config.linkerd.io/proxy-cpu-limit"]
+    assert budget("linkerd-as-installed") == []
+    assert "ConfigMap/waypoint-options" in enrolled("istio-ambient-waypoint-at-budget")
+    free = enrolled("istio-ambient-waypoint-as-installed")
+    assert "ConfigMap/waypoint-options" not in free
+    assert "infrastructure" not in free["Gateway/waypoint"]["spec"]
+    for name, one in installed_modes().items():
+        first = mode_named(name.removesuffix("-as-installed").removesuffix("-at-budget"))
+        assert replace(one.row, name=first.name, stands_for=first.stands_for) == first
+        assert one.rule.holds_shared is name.endswith("-at-budget")
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("istio-ambient-at-budget", r"values\.ztunnel\.resources\.limits\.cpu=600m, and the mode without that ending"),
+        ("istio-ambient-waypoint-at-budget", r"values\.ztunnel\.resources\.limits\.cpu=300m"),
+        ("cilium-at-budget", r"envoy\.resources\.limits\.cpu=600m"),
+    ],
+)
+def test_proxies_that_others_share_are_held_on_clusters_of_ours_alone(mode: str, words: str) -> None:
+    one = mesh(mode)
+    one.cluster.owned = False
+    with pytest.raises(EnvironmentUnfit, match=words):
+        one.start([])
+
+
 def test_a_waypoint_is_a_gateway_of_the_tenants_namespace_with_the_budgets_share() -> None:
     found = enrolled("istio-ambient-waypoint")
     gateway = found["Gateway/waypoint"]
@@ -202,7 +240,9 @@ def test_doctor_says_which_meshes_are_installed_and_the_official_command_for_the
     assert found["istio"].startswith("istio 1.31.0: installed in istiod-system, for istio-sidecar, ")
     assert "linkerd edge-26.11.1: installed" in found["linkerd"]
     assert "not ready: linkerd-destination, linkerd-proxy-injector" in found["linkerd"]
-    assert found["cilium"].startswith("cilium: not installed (cilium): cilium install (https://docs.cilium.io")
+    assert found["cilium"].startswith(
+        "cilium: not installed (cilium, cilium-at-budget): cilium install (https://docs.cilium.io"
+    )
     none = {one.mesh.name: str(one) for one in detect_installed([])}
     assert "kubectl apply --server-side -f https://" in none["istio"]
     assert none["istio"].index("gateway-api") < none["istio"].index("istioctl install --set profile=ambient")

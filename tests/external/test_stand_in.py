@@ -13,7 +13,7 @@ import pytest
 from chaos.commands.which import connected
 from chaos.kube.client import Cluster
 from chaos.names import SYSTEM_NAMESPACE
-from tests.external.stand_in import CLASSIC, ISTIO, ISTIO_CLASSIC, LINKERD, WAYPOINTS, StandIn, installed
+from tests.external.stand_in import CLASSIC, ISTIO, ISTIO_CLASSIC, LINKERD, NAME, WAYPOINTS, StandIn, installed
 from tests.stranger.clusters import command
 
 pytestmark = pytest.mark.privileged
@@ -71,6 +71,40 @@ def test_istio_ambient_is_run_on_a_stand_in_and_hurts_whom_the_model_says(cluste
         assert cluster.find("Namespace", "tenant-a") is None
         assert cluster.find("Namespace", SYSTEM_NAMESPACE) is None
         assert code in (0, 1), said[-2000:]
+
+
+@pytest.mark.slow
+def test_the_same_shape_is_one_table_with_the_reference_mode_and_both_columns_of_the_budget(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    modes = ("node", "istio-ambient", "istio-ambient-at-budget")
+    with installed(cluster):
+        done = command(
+            "run",
+            *("--cluster", f"embedded:{cluster.name}", "--out", str(tmp_path / "out")),
+            *("--modes", ",".join(modes), "--scenarios", "footprint"),
+            seconds=280,
+        )
+        limits = [
+            one["resources"].get("limits", {})
+            for pod in cluster.list("Pod", f"{NAME}-system", labels="app=ztunnel")
+            for one in pod["spec"]["containers"]
+            if one["name"] == "istio-proxy"
+        ]
+    said = done.stdout + done.stderr
+    trials = {trial["mode"]: trial for trial in json.loads((tmp_path / "out" / "report.json").read_text())["trials"]}
+    assert set(trials) == set(modes), said[-4000:]
+    assert {trial["verdict"] for trial in trials.values()} == {"pass"}, said[-4000:]
+    beside = "the proxies' CPU limits beside the budget"
+    assert trials["istio-ambient"]["measures"][beside]["value"] == 0
+    assert trials["istio-ambient-at-budget"]["measures"][beside]["value"] == pytest.approx(1.2, rel=0.05)
+    used = [trials[mode]["measures"]["CPU of proxies per 1,000 requests"]["value"] for mode in modes]
+    assert all(value > 0 for value in used)
+    table = (tmp_path / "out" / "report.md").read_text()
+    rows = [line for line in table.splitlines() if line.startswith("|") and "600m each" in line]
+    assert {mode for mode in modes if any(mode in line for line in rows)} >= {"node", "istio-ambient-at-budget"}, table
+    assert len(limits) == 2
+    assert not any("cpu" in one for one in limits)  # as it was installed
 
 
 @pytest.mark.slow
