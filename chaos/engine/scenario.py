@@ -35,6 +35,8 @@ def without_waypoints(mode: ProxyMode) -> str:
     """Return why a scenario about waypoints does not apply."""
     if mode.l7 is None:
         return "no call passes a proxy of layer 7" if mode.hops else "there is no proxy without a mesh"
+    if mode.l4 is None:
+        return "its proxies of requests are the only ones: proxy-killed breaks one"
     return "" if mode.separate_layers else "both layers are in one proxy: proxy-killed breaks it"
 
 

@@ -43,6 +43,9 @@ def test_a_proxy_that_used_up_its_limit_is_saturated_and_one_that_nearly_did_is_
     assert classify_saturation([proxy("half")], events, held, gave_out=True) == Saturation(())
     assert classify_saturation([proxy("unseen")], events, held, gave_out=True) == unseen
     assert classify_saturation([], events, held, gave_out=True) == Saturation(())
+    # Without a limit, as ztunnel is installed: whatever it used, nobody who shares it is predicted hurt.
+    free = proxy("full", 0)
+    assert classify_saturation([free], events, held, gave_out=True) == Saturation((), (), (free,))
 
 
 def ramp(why: str, rate: float = 4000.0, *, loader_bound: bool = False) -> dict[str, Any]:

@@ -50,3 +50,8 @@ def test_a_helper_that_says_nothing_ends_the_reading_with_its_time(tmp_path: Pat
     script = Script(more)
     with serving(script, tmp_path) as cluster:
         assert list(helper_pod._lines(cluster, "h", 0.4)) == []
+
+
+def test_a_helper_that_enters_other_pods_is_root_whatever_its_images_user() -> None:
+    (container,) = helper_pod.manifest("h", ["x"], node="n", run="r", seconds=1)["spec"]["containers"]
+    assert container["securityContext"] == {"privileged": True, "runAsUser": 0}

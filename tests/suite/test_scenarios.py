@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import sys
 
+import pytest
+
 from chaos.engine.catalogue import scenario_names
 from chaos.engine.matrix import DEFAULT
 from chaos.engine.scenario import SCENARIOS
+from chaos.external.modes import mode_named
 from chaos.model.modes import MODES
 
 
@@ -39,3 +42,17 @@ def test_every_scenario_declares_the_faults_that_its_module_names() -> None:
 def test_every_scenario_says_what_it_claims() -> None:
     scenario_names()
     assert [name for name, found in SCENARIOS.items() if not found.claim.endswith(".")] == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "why"),
+    [
+        ("istio-ambient", "no call passes a proxy of layer 7"),
+        ("istio-ambient-waypoint", ""),
+        ("linkerd", "both layers are in one proxy: proxy-killed breaks it"),
+        ("cilium", "its proxies of requests are the only ones: proxy-killed breaks one"),
+        ("none", "there is no proxy without a mesh"),
+    ],
+)
+def test_a_mode_without_waypoints_says_what_it_has_instead(mode: str, why: str) -> None:
+    assert SCENARIOS["waypoint-killed"].why_not_in(mode_named(mode)) == why
