@@ -36,7 +36,7 @@ from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition
 from chaos.mesh import manifests
 from chaos.model.modes import MODES
-from chaos.names import MESH_CONFIG, PORT_ADMIN, SYSTEM_NAMESPACE
+from chaos.names import ANNOTATION_BUDGET_HOLD, MESH_CONFIG, PORT_ADMIN, SYSTEM_NAMESPACE
 
 NAME: Final = "standin"
 _AMBIENT: Final = "istio.io/dataplane-mode"
@@ -122,7 +122,8 @@ def objects(how: StandIn) -> list[Object]:
             template = obj["spec"]["template"]
             for labels in (obj["spec"]["selector"]["matchLabels"], template["metadata"]["labels"]):
                 labels["app"] = "ztunnel"
-            del template["metadata"]["annotations"][f"{NAME}.io/cpu-budget"]  # no limit, as the other's chart has it
+            # No limit, as the other's chart has it: its control plane takes it for a fault's.
+            template["metadata"]["annotations"][ANNOTATION_BUDGET_HOLD.replace("sharedfate", NAME)] = "as-installed"
             _rename(template, how.container)
         if obj["kind"] == "Deployment" and obj["metadata"]["name"] == "control-plane":
             obj["metadata"].setdefault("labels", {}).update({**how.plane, "app.kubernetes.io/version": "stand-in"})

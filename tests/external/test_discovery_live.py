@@ -18,7 +18,7 @@ from chaos.kube.applying import apply_all, delete_all, is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.objects import is_live
 from chaos.mesh import manifests
-from chaos.names import ANNOTATION_BUDGET, SYSTEM_NAMESPACE
+from chaos.names import ANNOTATION_BUDGET_HOLD, SYSTEM_NAMESPACE
 from tests.external.stand_in import WAYPOINTS, installed
 from tests.stranger.clusters import command
 
@@ -143,13 +143,13 @@ def free_node_proxies(cluster: Cluster) -> None:
     """Have the node proxies' pods made anew without a share of the budget, and wait until both are."""
     (kind,) = [one for one in cluster.list("DaemonSet", SYSTEM_NAMESPACE) if "proxy" in one["metadata"]["name"]]
     name = kind["metadata"]["name"]
-    change = {"spec": {"template": {"metadata": {"annotations": {ANNOTATION_BUDGET: None}}}}}
+    change = {"spec": {"template": {"metadata": {"annotations": {ANNOTATION_BUDGET_HOLD: "no-budget"}}}}}
     cluster.patch("DaemonSet", name, change, SYSTEM_NAMESPACE)
 
     def done() -> bool:
         pods = cluster.list("Pod", SYSTEM_NAMESPACE, labels="app=node-proxy")
-        marked = any(ANNOTATION_BUDGET in pod["metadata"]["annotations"] for pod in pods)
-        return not marked and len(pods) == len(NODES) and is_ready(cluster.get("DaemonSet", name, SYSTEM_NAMESPACE))
+        marked = all(ANNOTATION_BUDGET_HOLD in pod["metadata"]["annotations"] for pod in pods)
+        return marked and len(pods) == len(NODES) and is_ready(cluster.get("DaemonSet", name, SYSTEM_NAMESPACE))
 
     cluster.wait("the node proxies without a limit", done, seconds=90)
 
