@@ -64,7 +64,8 @@ def explain_stuck(before: Mapping[str, Any], after: Mapping[str, Any], *, header
     of_its_own = said.startswith(SAID_OF_HANDSHAKE) and "TLS" in ends
     if not of_its_own and not any(how.startswith("STATUS") for how in ends):
         said = ""
-    sentences = [f"of {due} requests {ok} were answered well: {shown}" + (f" ({said})" if said else "")]
+    counted = max(due, ok + sum(ends.values()))  # some that ended fell due before the first reading
+    sentences = [f"of {counted} requests {ok} were answered well: {shown}" + (f" ({said})" if said else "")]
     if of_its_own and first == "TLS":
         sentences.append(_OWN_HANDSHAKE)
     elif sign := _SIGNS.get(first) or _SIGNS.get(first.partition(" ")[0]):

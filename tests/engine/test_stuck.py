@@ -39,6 +39,11 @@ def after(ends: dict[str, int], *, said: str = "", due: int = 40, ok: int = 4) -
             "(server: envoy; no healthy upstream). likely: a proxy has",
         ),
         ({"STATUS 500": 30}, "content: x", "no header of a proxy is in that answer: the application itself may have"),
+        (
+            {"TIMEOUT": 70},
+            "",
+            "of 70 requests 0 were answered well: 70 x timeout",
+        ),  # more ended than fell due meanwhile
         ({"STATUS 503": 20, "RESET": 12}, "", "20 x status 503, 10 x reset"),
     ],
 )

@@ -152,7 +152,7 @@ def test_a_load_that_is_stuck_says_how_its_requests_ended_and_the_cause_that_was
     causes: dict[str, tuple[Object, str]] = {
         "closed": ({"reach": "closed.shop:81"}, "refused.*nothing listens there"),
         "silent": ({}, "timeout.*no answer in time: .*protocol detection that waits for a client whose server speaks"),
-        "resets": ({}, "reset.*the other side closed it: mutual TLS is demanded .* opaque ports, protocol detection"),
+        "resets": ({}, "reset.*the other side closed it: mutual TLS is demanded .*opaque ports, protocol detection"),
         "unavailable": ({}, "status 503.*no header of a proxy is in that answer: the application itself"),
         "nowhere": ({"reach": "elsewhere.shop:80"}, "dns.*is `reach` right"),
         "plain": ({"protocol": "tls", "insecure": True}, "tls.*it speaks no TLS there: are `ca`, `sni` and the port"),
