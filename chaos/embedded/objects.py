@@ -1,13 +1,22 @@
-"""Conditions in an object's status, as every part of the embedded cluster reads them. Pure."""
+"""What every part of the embedded cluster reads in an object: its conditions, and where a kind has its pods' template.
+
+Pure.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from chaos.embedded.clock import parse_time
 from chaos.embedded.resources import Object
+
+TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {  # kind -> path of what has a pod's metadata and spec
+    "Pod": (),
+    **dict.fromkeys(("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "Job"), ("spec", "template")),
+    "CronJob": ("spec", "jobTemplate", "spec", "template"),
+}
 
 
 def condition(obj: Object, type: str) -> Mapping[str, Any] | None:

@@ -20,8 +20,8 @@ from chaos.embedded.api.asked import Asked, Gate
 from chaos.embedded.api.custom import definitions, objects
 from chaos.embedded.api.defaults import apply_defaults, fresh_status
 from chaos.embedded.api.errors import bad_request, forbidden, invalid, plain_failure, wrong
-from chaos.embedded.api.immutable import ephemeral_changes, immutable_changes, resize_changes
-from chaos.embedded.api.plugins import admit_pod, check_namespace, tolerate_short_absence
+from chaos.embedded.api.immutable import ephemeral_changes, event_changes, immutable_changes, resize_changes
+from chaos.embedded.api.plugins import admit_pod, check_namespace, taint_new_node, tolerate_short_absence
 from chaos.embedded.api.service_addresses import allocate, drop_of_other_types, keep_address
 from chaos.embedded.api.validation import validate
 from chaos.embedded.api.validation.names import meta_changes
@@ -33,6 +33,7 @@ from chaos.embedded.quantity import parse_quantity, pod_requests, qos_class
 from chaos.embedded.resources import (
     CLUSTER_ROLE_BINDING,
     CUSTOM_RESOURCE_DEFINITION,
+    EVENTS_EVENT,
     NAMESPACE,
     NODE,
     PERSISTENT_VOLUME,
@@ -133,7 +134,9 @@ def check_place(resource: Resource, namespace: str, new: Object) -> None:
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
 
 
-def finish_create(store: Store, resource: Resource, new: Json) -> None:
+def finish_create(
+    store: Store, resource: Resource, new: Json, *, dry: bool = False, written: Resource | None = None
+) -> None:
     """Name, validate and complete a new object in place, as input of the validating webhooks."""
     meta = new["metadata"]
     _drop_of_the_server(meta)
@@ -148,7 +151,7 @@ def finish_create(store: Store, resource: Resource, new: Json) -> None:
         meta["generation"] = 1
     if resource.kind == "Job":
         _admit_job(new)
-    causes = validate(resource, new)
+    causes = validate(resource, new, written=written)
     if resource is POD:
         causes += validate_new_pod(new)
     if causes:
@@ -168,7 +171,7 @@ def finish_create(store: Store, resource: Resource, new: Json) -> None:
     elif resource is PERSISTENT_VOLUME:
         new["status"]["lastPhaseTransitionTime"] = stamp(datetime.now(UTC))
     elif resource is SERVICE:
-        allocate(store, new, None)
+        allocate(store, new, None, dry=dry)
     elif resource is CUSTOM_RESOURCE_DEFINITION:
         definitions.note_stored_version(new)
 
@@ -262,6 +265,8 @@ def plug_in(store: Store, resource: Resource, new: Json) -> None:
         _protect(new, claims.CLAIM_PROTECTION)
     elif resource is PERSISTENT_VOLUME:
         _protect(new, claims.VOLUME_PROTECTION)
+    elif resource is NODE:
+        taint_new_node(new)
 
 
 def _protect(obj: Json, finalizer: str) -> None:
@@ -325,7 +330,16 @@ def _fits_its_node(store: Store, pod: Object) -> None:
             )
 
 
-def admit_update(store: Store, resource: Resource, old: Object, obj: Object, subresource: str = "") -> Json:
+def admit_update(
+    store: Store,
+    resource: Resource,
+    old: Object,
+    obj: Object,
+    subresource: str = "",
+    *,
+    dry: bool = False,
+    written: Resource | None = None,
+) -> Json:
     """Admit a change of `old`; return the object to store. Raises StatusError.
 
     A plain update keeps the status of a kind with a status subresource; `status` keeps all but the status (and labels,
@@ -363,11 +377,16 @@ def admit_update(store: Store, resource: Resource, old: Object, obj: Object, sub
     if resource.kind == "Service":
         keep_address(old["spec"], new.setdefault("spec", {}))
     _defaults_of_update(resource, old, new)
-    causes = [*meta_changes(held, meta), *validate(resource, new), *immutable_changes(resource.kind, old, new)]
+    causes = [
+        *meta_changes(held, meta),
+        *validate(resource, new, written=written),
+        *immutable_changes(resource.kind, old, new),
+        *(event_changes(old, new) if written is EVENTS_EVENT else ()),
+    ]
     if causes:
         raise invalid(resource, held["name"], causes)
     if resource is SERVICE:
-        allocate(store, new, old)
+        allocate(store, new, old, dry=dry)
     if resource.kind in _COUNTED and _counts(resource.kind, old, new):
         meta["generation"] = held.get("generation", 0) + 1
     _enforce_pod_security(store, resource, old, new)

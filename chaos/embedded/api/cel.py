@@ -33,6 +33,14 @@ class Uncompilable(ValueError):
     """The expression does not compile; the text is the compiler's, as Kubernetes prints it."""
 
 
+class OtherResult(Uncompilable):
+    """An expression whose result is of another type; `given` names it."""
+
+    def __init__(self, message: str, given: str) -> None:
+        super().__init__(message)
+        self.given = given
+
+
 class EvaluationFailed(ValueError):
     """The evaluation failed, for example with `no such key: a`."""
 
@@ -81,7 +89,7 @@ class Scope:
             raise Uncompilable(f"compilation failed: {message}") from None
         given = checked.return_type().name()
         if result != "any" and given != result.upper():
-            raise Uncompilable(_OTHER_RESULT[result])
+            raise OtherResult(_OTHER_RESULT[result], given.lower())
         return Expression(text, _references(checked.serialize()) & self._names.keys(), self)
 
     def _unchecked(self, text: str) -> Expression:
@@ -252,6 +260,13 @@ def escape(name: str) -> str | None:
     return re.sub(r"__|[-./]", lambda found: _ESCAPES[found[0]], name)
 
 
+AS_NAMED: Final = "x-as-named"  # of a schema of our own: its fields are reached by their names, reserved words too
+
+
+def _reached(schema: Schema, key: str) -> str | None:
+    return key if schema.get(AS_NAMED) else escape(key)
+
+
 _OBJECT_META: Final[Schema] = {
     "type": "object",
     "properties": {"name": {"type": "string"}, "generateName": {"type": "string"}},
@@ -317,7 +332,7 @@ class _Declarations:
         message = self.file.message_type.add(name=name)
         message.options.deprecated_legacy_json_field_conflicts = True  # `foo_bar` beside `fooBar` is no conflict here
         for key, one in schema.get("properties", {}).items():
-            known, kind = escape(key), self.kind(one)
+            known, kind = _reached(schema, key), self.kind(one)
             if known is not None and kind is not None:
                 self._field(message, known, kind)
         return name
@@ -424,7 +439,7 @@ def as_cel(value: Any, schema: Schema | None) -> Any:
         return {
             known: as_cel(one, properties[key])
             for key, one in value.items()
-            if key in properties and (known := escape(key)) is not None
+            if key in properties and (known := _reached(schema, key)) is not None
         }
     if isinstance(value, list):
         items = schema.get("items")

@@ -304,6 +304,14 @@ def _node(obj: Object, now: datetime) -> list[Any]:
     ]
 
 
+def _reporter(event: Object, source: Mapping[str, Any]) -> str:
+    """Who an Event is from; where it has no source, in the newer form."""
+    by = [source.get("component", ""), source.get("host", "")]
+    if not by[0]:
+        by = [event.get("reportingComponent", ""), by[1] or event.get("reportingInstance", "")]
+    return ", ".join(filter(None, by))
+
+
 def event_cells(obj: Object, now: datetime) -> list[Any]:
     about, series = obj.get("involvedObject") or {}, obj.get("series") or {}
     first = obj.get("firstTimestamp") or obj.get("eventTime")
@@ -317,7 +325,7 @@ def event_cells(obj: Object, now: datetime) -> list[Any]:
         obj.get("reason", ""),
         f"{about.get('kind', '').lower()}/{about.get('name', '')}",
         about.get("fieldPath", ""),
-        ", ".join(filter(None, [source.get("component") or obj.get("reportingComponent", ""), source.get("host", "")])),
+        _reporter(obj, source),
         str(obj.get("message", "")).strip(),
         _when(first, now),
         count,

@@ -1,8 +1,9 @@
 """CEL in admission: the conditions of webhooks and the expressions of policies, compiled when they are written.
 
 Variables as in k8s.io/apiserver/pkg/admission/plugin/cel, except `authorizer`, which is refused as undeclared:
-`object`, `oldObject`, `request`, `namespaceObject`, with a policy's `params` and `variables`. All are untyped, as
-those of custom resources are in Kubernetes; built-in kinds are not type-checked here either.
+`object`, `oldObject`, `request`, `namespaceObject`, with a policy's `params` and `variables`. Objects are untyped, as
+those of custom resources are in Kubernetes; built-in kinds are not type-checked here either. The fields of `request`
+and `namespaceObject` are declared.
 """
 
 from __future__ import annotations
@@ -19,7 +20,53 @@ from chaos.embedded.api.webhook_review import review
 from chaos.embedded.resources import NAMESPACE, Object, Resource
 from chaos.embedded.store import Store
 
-_PLAIN: Final = ("object", "oldObject", "request", "namespaceObject")
+_TEXT: Final[Mapping[str, Any]] = {"type": "string"}
+
+
+def _struct(**fields: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"type": "object", "properties": fields, cel.AS_NAMED: True}
+
+
+def _texts(*names: str) -> Mapping[str, Any]:
+    return _struct(**dict.fromkeys(names, _TEXT))
+
+
+def _list(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"type": "array", "items": item}
+
+
+def _map(value: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"type": "object", "additionalProperties": value}
+
+
+_ANY: Final[Mapping[str, Any]] = {"x-kubernetes-int-or-string": True}
+_TIME: Final[Mapping[str, Any]] = {"type": "string", "format": "date-time"}
+_NUMBER: Final[Mapping[str, Any]] = {"type": "integer"}
+_KIND, _PLURAL = _texts("group", "version", "kind"), _texts("group", "version", "resource")
+_REQUEST: Final = _struct(
+    **dict.fromkeys(("name", "namespace", "operation", "subResource", "requestSubResource"), _TEXT),
+    kind=_KIND,
+    requestKind=_KIND,
+    resource=_PLURAL,
+    requestResource=_PLURAL,
+    userInfo=_struct(username=_TEXT, uid=_TEXT, groups=_list(_TEXT), extra=_map(_list(_TEXT))),
+    dryRun={"type": "boolean"},
+    options=_ANY,
+)
+_NAMESPACE: Final = _struct(
+    metadata=_struct(
+        **dict.fromkeys(("name", "generateName", "namespace", "UID", "resourceVersion"), _TEXT),
+        creationTimestamp=_TIME,
+        deletionTimestamp=_TIME,
+        labels=_map(_TEXT),
+        annotations=_map(_TEXT),
+        deletionGracePeriodSeconds=_NUMBER,
+        generation=_NUMBER,
+        finalizers=_list(_TEXT),
+    ),
+    spec=_struct(finalizers=_list(_TEXT)),
+    status=_struct(phase=_TEXT),
+)
 _WORDS: Final = {
     "cel expression must evaluate to a bool": "must evaluate to bool",
     "messageExpression must evaluate to a string": "must evaluate to string",
@@ -32,7 +79,12 @@ Variables = tuple[tuple[str, str], ...]  # names and expressions, each of which 
 @lru_cache(maxsize=256)
 def scope(*, params: bool = False, variables: Variables = ()) -> cel.Scope:
     """The variables that an expression may name."""
-    names: dict[str, Mapping[str, Any] | None] = dict.fromkeys(_PLAIN)
+    names: dict[str, Mapping[str, Any] | None] = {
+        "object": None,
+        "oldObject": None,
+        "request": _REQUEST,
+        "namespaceObject": _NAMESPACE,
+    }
     if params:
         names["params"] = None
     if variables:
@@ -67,8 +119,10 @@ def faults(text: str, field: str, where: cel.Scope, result: cel.Result = "bool")
         return
     try:
         compiled(text, where, result)
+    except cel.OtherResult as error:
+        yield wrong(field, text, f"{_WORDS[str(error)]} but got {error.given}")
     except cel.Uncompilable as error:
-        yield wrong(field, text, _WORDS.get(str(error), str(error)))
+        yield wrong(field, text, str(error))
 
 
 def values(store: Store, asked: Asked, resource: Resource) -> dict[str, Any]:

@@ -24,7 +24,11 @@ _NAMES: Final = (
 
 def to_events_group(event: Object) -> dict[str, Any]:
     names = dict(_NAMES)
-    return {names.get(key, key): value for key, value in event.items()} | {"apiVersion": "events.k8s.io/v1"}
+    served = {names.get(key, key): value for key, value in event.items()} | {"apiVersion": "events.k8s.io/v1"}
+    for name in ("reportingController", "reportingInstance"):
+        if not served.get(name):
+            served.pop(name, None)
+    return served
 
 
 def from_events_group(event: Object) -> dict[str, Any]:

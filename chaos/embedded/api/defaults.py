@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from chaos.embedded.api.custom import definitions
+from chaos.embedded.api.validation import mounts
 from chaos.embedded.store import copy
 
 Json = dict[str, Any]
@@ -40,7 +41,7 @@ def default_pod_spec(spec: Json) -> None:
 
 
 def _container(container: Json) -> None:
-    container.setdefault("imagePullPolicy", "Always" if _is_latest(container.get("image", "")) else "IfNotPresent")
+    container.setdefault("imagePullPolicy", _pull_policy(container.get("image", "")))
     container.setdefault("terminationMessagePath", "/dev/termination-log")
     container.setdefault("terminationMessagePolicy", "File")
     container.setdefault("resources", {})
@@ -76,10 +77,10 @@ _IMAGE: Final = re.compile(  # a repository, with its registry, and a tag
 )
 
 
-def _is_latest(image: str) -> bool:
-    """Whether an image's tag is `latest`, as it is where none is said; never of a text that names no image."""
+def _pull_policy(image: str) -> str:
+    """Of an image whose tag is `latest`, as it is where none is said, Always; never of a text that names no image."""
     found = _IMAGE.fullmatch(image)
-    return found is not None and found["tag"] in (None, "latest")
+    return "Always" if found is not None and found["tag"] in (None, "latest") else "IfNotPresent"
 
 
 def _handler(handler: Json) -> None:
@@ -97,9 +98,23 @@ def _reference(source: Json) -> None:
         source["resourceFieldRef"].setdefault("divisor", "0")
 
 
+_SOURCES: Final[dict[str, Json]] = {  # of volumes, a pod's and by themselves
+    "iscsi": {"iscsiInterface": "default"},
+    "rbd": {"pool": "rbd", "user": "admin", "keyring": "/etc/ceph/keyring"},
+    "azureDisk": {"cachingMode": "ReadWrite", "kind": "Shared", "fsType": "ext4", "readOnly": False},
+    "scaleIO": {"storageMode": "ThinProvisioned", "fsType": "xfs"},
+    "hostPath": {"type": ""},
+}
+
+
+def _source(holder: Json) -> None:
+    for kind, values in _SOURCES.items():
+        if kind in holder:
+            for name, value in values.items():
+                holder[kind].setdefault(name, value)
+
+
 def _volume(volume: Json) -> None:
-    if "iscsi" in volume:
-        volume["iscsi"].setdefault("iscsiInterface", "default")
     if not set(volume) - {"name"}:
         volume["emptyDir"] = {}
     for kind in ("secret", "configMap", "downwardAPI", "projected"):
@@ -107,13 +122,19 @@ def _volume(volume: Json) -> None:
             source.setdefault("defaultMode", 420)
     for item in (volume.get("downwardAPI") or {}).get("items") or []:
         _reference(item)
+    if "projected" in volume:
+        volume["projected"]["sources"] = volume["projected"].get("sources") or None
     for source in (volume.get("projected") or {}).get("sources") or []:
+        for gated in mounts.GATED:
+            if not any(mounts.gated_paths(source, gated, "")):  # what would leave the volume stays, and is refused
+                source.pop(gated, None)
         if "serviceAccountToken" in source:
             source["serviceAccountToken"].setdefault("expirationSeconds", 3600)
         for item in (source.get("downwardAPI") or {}).get("items") or []:
             _reference(item)
-    if "hostPath" in volume:
-        volume["hostPath"].setdefault("type", "")
+    if "image" in volume and not volume["image"].get("pullPolicy"):
+        volume["image"]["pullPolicy"] = _pull_policy(volume["image"].get("reference", ""))
+    _source(volume)
     if (template := (volume.get("ephemeral") or {}).get("volumeClaimTemplate")) is not None:
         template.setdefault("metadata", {})
         _claim_spec(template.setdefault("spec", {}))
@@ -142,8 +163,7 @@ def _persistent_volume(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     spec.setdefault("persistentVolumeReclaimPolicy", "Retain")
     spec.setdefault("volumeMode", "Filesystem")
-    if "hostPath" in spec:
-        spec["hostPath"].setdefault("type", "")
+    _source(spec)
 
 
 def _storage_class(obj: Json) -> None:
@@ -154,6 +174,8 @@ def _storage_class(obj: Json) -> None:
 def _pod(obj: Json) -> None:
     spec = obj.setdefault("spec", {})
     default_pod_spec(spec)
+    if spec["terminationGracePeriodSeconds"] < 0:
+        spec["terminationGracePeriodSeconds"] = 1
     spec.setdefault("enableServiceLinks", True)
     for kind in ("initContainers", "containers"):
         for container in spec.get(kind) or []:
@@ -280,7 +302,7 @@ def _service(obj: Json) -> None:
             port["targetPort"] = port["port"]
     if kind != "ExternalName":
         spec.setdefault("internalTrafficPolicy", "Cluster")
-    if kind in ("NodePort", "LoadBalancer"):
+    if kind in ("NodePort", "LoadBalancer") or (kind == "ClusterIP" and spec.get("externalIPs")):
         spec.setdefault("externalTrafficPolicy", "Cluster")
     if kind == "LoadBalancer":
         spec.setdefault("allocateLoadBalancerNodePorts", True)
@@ -354,7 +376,9 @@ def _priority_class(obj: Json) -> None:
 
 def _limit_range(obj: Json) -> None:
     """Set a LimitRange's defaults: the limit from the maximum, the request from the limit, else the minimum."""
-    for limit in obj.setdefault("spec", {}).setdefault("limits", None) or []:
+    spec = obj.setdefault("spec", {})
+    spec["limits"] = spec.get("limits") or None
+    for limit in spec["limits"] or []:
         if limit.get("type") != "Container":
             continue
         for part, sources in (("default", ("max",)), ("defaultRequest", ("default", "min"))):
@@ -367,8 +391,20 @@ def _spec(obj: Json) -> None:
     obj.setdefault("spec", {})  # a struct in Kubernetes' own types, so that it is always there
 
 
+def _lease(obj: Json) -> None:
+    _spec(obj)
+    for gated in ("strategy", "preferredHolder"):  # behind a gate that Kubernetes 1.36 leaves shut
+        obj["spec"].pop(gated, None)
+
+
 def _node(obj: Json) -> None:
     _spec(obj)
+    spec = obj["spec"]
+    spec.pop("configSource", None)  # of a kubelet's, long gone
+    if spec.get("podCIDR") and (spec.get("podCIDRs") or [""])[0] != spec["podCIDR"]:
+        spec["podCIDRs"] = [spec["podCIDR"]]
+    elif spec.get("podCIDRs") and not spec.get("podCIDR"):
+        spec["podCIDR"] = spec["podCIDRs"][0]
     status = obj.setdefault("status", {})
     if "capacity" in status:
         status.setdefault("allocatable", dict(status["capacity"]))
@@ -430,6 +466,14 @@ def _autoscaler(obj: Json) -> None:
             spec["behavior"][way] = copy(rules) | (spec["behavior"].get(way) or {})
 
 
+def _event(obj: Json) -> None:
+    for name in ("firstTimestamp", "lastTimestamp", "eventTime"):
+        obj.setdefault(name, None)
+    for name in ("reportingComponent", "reportingInstance"):
+        obj.setdefault(name, "")
+    obj.setdefault("source", {})
+
+
 _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "Pod": _pod,
     "CustomResourceDefinition": definitions.apply_defaults,
@@ -451,7 +495,8 @@ _DEFAULTS: Final[dict[str, Callable[[Json], None]]] = {
     "Role": _role,
     "ClusterRole": _role,
     "PodDisruptionBudget": _spec,
-    "Lease": _spec,
+    "Event": _event,
+    "Lease": _lease,
     "LimitRange": _limit_range,
     "PriorityClass": _priority_class,
     "ResourceQuota": _spec,

@@ -5,6 +5,7 @@ Pure; documents of built-in kinds alone are cached, those with custom kinds are 
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -224,7 +225,9 @@ def resource_list(kinds: Kinds, group: str, version: str) -> dict[str, Any] | No
         return None
     found: list[dict[str, Any]] = []
     for resource in resources:
-        found.append(_plain(resource, resource, resource["resource"]))
+        kind, stored = resource["responseKind"]["kind"], "create" in resource["verbs"] and "get" in resource["verbs"]
+        shown = {"storageVersionHash": _storage_hash(group, version, kind)} if stored else {}
+        found.append(_plain(resource, resource, resource["resource"]) | shown)
         found += [
             _plain(sub, resource, f"{resource['resource']}/{sub['subresource']}")
             for sub in resource.get("subresources", ())
@@ -246,6 +249,21 @@ def _plain(one: Mapping[str, Any], resource: Mapping[str, Any], name: str) -> di
     if answered["group"] and resource["responseKind"]["group"] != answered["group"]:  # a Scale is of another group
         entry |= {key: answered[key] for key in ("group", "version")}
     return entry | {key: one[key] for key in ("shortNames", "categories") if key in one}
+
+
+_STORED_AS: Final = {  # of the kinds that are stored in another version than this, or another group
+    ("events.k8s.io", "Event"): ("", "v1"),
+    ("autoscaling", "HorizontalPodAutoscaler"): ("autoscaling", "v2"),
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): ("apiextensions.k8s.io", "v1beta1"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicy"): ("admissionregistration.k8s.io", "v1beta1"),
+    ("admissionregistration.k8s.io", "MutatingAdmissionPolicyBinding"): ("admissionregistration.k8s.io", "v1beta1"),
+}
+
+
+def _storage_hash(group: str, version: str, kind: str) -> str:
+    """By which clients tell that the stored version changed (k8s.io/apiserver/pkg/endpoints/discovery)."""
+    group, version = _STORED_AS.get((group, kind), (group, version))
+    return base64.b64encode(hashlib.sha256(f"{group}/{version}/{kind}".encode()).digest()[:8]).decode()
 
 
 def aggregated(kinds: Kinds, *, core: bool) -> dict[str, Any]:

@@ -114,10 +114,10 @@ def not_served(what: str) -> StatusError:
     return StatusError(501, f"the embedded cluster does not serve {what}")
 
 
-def already_exists(resource: Resource, name: str) -> StatusError:
-    return StatusError(
-        409, f'{qualified(resource)} "{name}" already exists', reason="AlreadyExists", details=_details(resource, name)
-    )
+def already_exists(resource: Resource, name: str, *, ending: bool = False) -> StatusError:
+    """StatusError 409; `ending`: the object is still there, and is being deleted."""
+    words = f'{"object is being deleted: " if ending else ""}{qualified(resource)} "{name}" already exists'
+    return StatusError(409, words, reason="AlreadyExists", details=_details(resource, name))
 
 
 def conflict(resource: Resource, name: str, why: str = "") -> StatusError:
@@ -142,8 +142,7 @@ def invalid(resource: Resource, name: str, causes: Sequence[Cause]) -> StatusErr
 
 def invalid_kind(group: str, kind: str, name: str, causes: Sequence[Cause]) -> StatusError:
     """As `invalid`, for a kind that is no resource: `PatchOptions.meta.k8s.io`, or a patch, which has no kind."""
-    told = list(dict.fromkeys(map(str, causes)))  # each once, as field.ErrorList's aggregate does
-    text = told[0] if len(told) == 1 else "[" + ", ".join(told) + "]"
+    text = joined(causes)
     details: dict[str, Any] = {
         "name": name,
         "group": group,
@@ -155,6 +154,12 @@ def invalid_kind(group: str, kind: str, name: str, causes: Sequence[Cause]) -> S
             del details[key]
     qualified_kind = f"{kind}.{group}" if group else kind
     return StatusError(422, f'{qualified_kind} "{name}" is invalid: {text}', details=details)
+
+
+def joined(causes: Sequence[Cause]) -> str:
+    """Causes as one text, each once, as field.ErrorList's aggregate has them."""
+    told = list(dict.fromkeys(map(str, causes)))
+    return told[0] if len(told) == 1 else "[" + ", ".join(told) + "]"
 
 
 def _cause(cause: Cause) -> dict[str, str]:
@@ -202,8 +207,8 @@ def duplicate(field: str, value: Any) -> Cause:
     return Cause("FieldValueDuplicate", field, f"Duplicate value: {_shown(value)}")
 
 
-def dangling(field: str, value: Any) -> Cause:
-    return Cause("FieldValueNotFound", field, f"Not found: {_shown(value)}")
+def dangling(field: str, value: Any, detail: str = "") -> Cause:
+    return Cause("FieldValueNotFound", field, f"Not found: {_shown(value)}" + (f": {detail}" if detail else ""))
 
 
 def too_long(field: str, limit: int) -> Cause:

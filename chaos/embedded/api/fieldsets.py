@@ -245,4 +245,27 @@ def merge(held: Any, given: Any, schema: Schema) -> Any:
 
 def dotted(path: Path) -> str:
     """A path as messages have it."""
-    return "".join(f".{one[2:]}" if one.startswith("f:") else f"[{one[2:]}]" for one in path)
+    return "".join(f".{one[2:]}" if one.startswith("f:") else f"[{_as_key(one)}]" for one in path)
+
+
+def _as_key(segment: str) -> str:
+    """An item's segment in messages: `name="a"` for the item with that key, and a set's item as it is."""
+    if not segment.startswith("k:"):
+        return f"={segment[2:]}"
+    return ",".join(f"{name}={json.dumps(value)}" for name, value in json.loads(segment[2:]).items())
+
+
+def repeated(value: Any, schema: Schema, path: Path = ()) -> tuple[Path, str] | None:
+    """The first list with an item twice, and the item as messages have it; None when there is none."""
+    kind = kind_of(schema, value)
+    if kind == "map":
+        inner = ((schemas.child(schema, name), item, f"f:{name}") for name, item in value.items())
+    elif kind in ("keyed", "set"):
+        segments = [segment for item in value for segment in _items(schema, [item], kind)]
+        for index, segment in enumerate(segments):
+            if segment in segments[:index]:
+                return path, f"[{_as_key(segment)}]"
+        inner = ((schema.get("items", {}), item, at) for item, at in zip(value, segments, strict=True))
+    else:
+        return None
+    return next((found for part, item, at in inner if (found := repeated(item, part, (*path, at))) is not None), None)

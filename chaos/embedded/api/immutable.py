@@ -50,6 +50,19 @@ def _at(obj: Any, path: tuple[str, ...]) -> Any:
     return obj
 
 
+def event_changes(old: Object, new: Object) -> Iterator[Cause]:
+    """Changes of an Event in its own group, where only its series and labels change."""
+    for name in _OF_EVENTS:
+        if old.get(name) != new.get(name):
+            yield wrong(name, new.get(name), "field is immutable")
+
+
+_OF_EVENTS: Final = (
+    "involvedObject", "reason", "message", "source", "firstTimestamp", "lastTimestamp", "count", "type", "eventTime",
+    "action", "related", "reportingComponent", "reportingInstance",
+)  # fmt: skip
+
+
 def immutable_changes(kind: str, old: Object, new: Object) -> Iterator[Cause]:
     """Changes of immutable fields."""
     for path in _FIXED.get(kind, ()):

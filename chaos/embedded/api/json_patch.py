@@ -5,6 +5,7 @@ Called for users' patches (`patches`) and webhooks' answers.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -16,6 +17,7 @@ from chaos.fields import whole_number
 
 OPERATIONS: Final = ("add", "remove", "replace", "move", "copy", "test")
 COPIED: Final = 3 << 20  # bytes that the copies of one patch may add: Kubernetes' limit; each may double the document
+_INDEX: Final = re.compile(r"-?[0-9]{1,9}")
 _FAULTS: Final = (TypeError, KeyError, AttributeError, RecursionError)
 
 
@@ -33,12 +35,35 @@ def apply_json_patch(document: Object, operations: Sequence[Mapping[str, Any]]) 
     for operation in operations:
         try:
             if operation.get("op") == "copy":
-                copied += len(orjson.dumps(jsonpointer.resolve_pointer(result, operation["from"])))
+                source = _indexed(result, operation, "from")
+                copied += len(orjson.dumps(jsonpointer.resolve_pointer(result, source)))
                 _refuse_too_much(copied)
-            result = jsonpatch.JsonPatch([dict(operation)]).apply(result, in_place=True)
+            given = {key: _indexed(result, operation, key) for key in operation}
+            result = jsonpatch.JsonPatch([given]).apply(result, in_place=True)
         except (jsonpatch.JsonPatchException, jsonpointer.JsonPointerException, *_FAULTS) as error:
             raise DoesNotApply(_words(result, operation)) from error
     return result
+
+
+def _indexed(document: Any, operation: Mapping[str, Any], key: str) -> Any:
+    """An operation's field; of a path the indexes as Go reads them: from the end where negative, with leading zeros."""
+    if key not in ("path", "from") or not isinstance(operation[key], str) or not operation[key].startswith("/"):
+        return operation[key]
+    here, parts = document, operation[key].split("/")
+    adds = key == "path" and operation.get("op") in ("add", "move", "copy")
+    for at in range(1, len(parts)):
+        if isinstance(here, Mapping):
+            here = here.get(parts[at].replace("~1", "/").replace("~0", "~"))
+        elif isinstance(here, list):
+            number = int(parts[at]) if _INDEX.fullmatch(parts[at]) else len(here)
+            if number < 0:
+                number += len(here) + (adds and at == len(parts) - 1)
+            if _INDEX.fullmatch(parts[at]) and number >= 0:
+                parts[at] = str(number)
+            here = here[number] if 0 <= number < len(here) else None
+        else:
+            break
+    return "/".join(parts)
 
 
 def _refuse_too_much(copied: int) -> None:

@@ -8,11 +8,11 @@ published schemas. Each function returns a new object and raises StatusError.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from chaos.embedded.api import schema as schemas
 from chaos.embedded.api.decode import shallow
-from chaos.embedded.api.errors import StatusError, bad_request
+from chaos.embedded.api.errors import StatusError, bad_request, plain_failure
 from chaos.embedded.api.json_patch import OPERATIONS, DoesNotApply, apply_json_patch
 from chaos.embedded.api.schema import Schema
 
@@ -40,7 +40,9 @@ def merge(target: Any, patch: Any) -> Any:
 
 def _unprocessable() -> StatusError:
     """The StatusError for a patch that does not apply; Kubernetes gives no detail."""
-    return StatusError(422, "the server rejected our request due to an error in our request", reason="Invalid")
+    return StatusError(
+        422, "the server rejected our request due to an error in our request", reason="Invalid", details={}
+    )
 
 
 def json_patch(target: Any, operations: Any) -> Any:
@@ -85,12 +87,14 @@ def _merge_map(target: Mapping[str, Any], patch: Mapping[str, Any], schema: Sche
     if directive == "delete":
         return {}
     if directive not in (None, "merge"):
-        raise bad_request(f"Unknown patch type found: {directive}")
+        raise plain_failure(f"unknown patch type: {directive} in map: {_as_go(patch)}")
     result = dict(target)
     retain = patch.get("$retainKeys")
     if retain is not None:
         if not isinstance(retain, list):
             raise bad_request("$retainKeys must be a list of keys")
+        if any(key not in retain and not key.startswith("$") for key in patch):
+            raise bad_request("invalid patch format of retainKeys")
         result = {key: value for key, value in result.items() if key in retain}
     for key, value in patch.items():
         if key in ("$patch", "$retainKeys") or key.startswith("$setElementOrder/"):
@@ -108,11 +112,51 @@ def _merge_map(target: Mapping[str, Any], patch: Mapping[str, Any], schema: Sche
         result[key] = _merge_value(result.get(key), value, schemas.child(schema, key))
     for key, order in patch.items():
         field = key.partition("/")[2]
-        if key.startswith("$setElementOrder/") and isinstance(result.get(field), list):
-            merge_key = schemas.child(schema, field).get("x-kubernetes-patch-merge-key")
+        if not key.startswith("$setElementOrder/"):
+            continue
+        merge_key = schemas.child(schema, field).get("x-kubernetes-patch-merge-key")
+        _check_order(patch.get(field), order, merge_key)
+        if isinstance(result.get(field), list):
             held = target.get(field)
             result[field] = _ordered(result[field], order, held if isinstance(held, list) else [], merge_key)
     return result
+
+
+_GO_TYPES: Final[Mapping[type, str]] = {
+    str: "string",
+    bool: "bool",
+    int: "int64",
+    float: "float64",
+    dict: "map[string]interface {}",
+}
+
+
+def _as_go(value: Any) -> str:
+    """A value as Go's `%v` prints it."""
+    if isinstance(value, Mapping):
+        return "map[" + " ".join(f"{key}:{_as_go(value[key])}" for key in sorted(value)) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join(map(_as_go, value)) + "]"
+    if value is None or isinstance(value, bool):
+        return "<nil>" if value is None else str(value).lower()
+    return str(value)
+
+
+def _check_order(patch: Any, order: Any, key: str | None) -> None:
+    """Refuse an order in which the patch's own elements are missing, or stand otherwise than in the patch."""
+    if not isinstance(order, list):
+        found = _GO_TYPES.get(type(order), "<nil>")
+        raise plain_failure(f"expected a []interface {{}}, but received a {found}")
+
+    def place(item: Any) -> Any:
+        return item.get(key) if isinstance(item, Mapping) and key else item
+
+    given = [one for one in patch or () if not (isinstance(one, Mapping) and "$patch" in one)]
+    rest = iter([place(one) for one in order])
+    if not all(place(one) in rest for one in given):
+        raise plain_failure(
+            f"The order in patch list:\n{_as_go(given)}\n doesn't match $setElementOrder list:\n{_as_go(order)}\n"
+        )
 
 
 def _merge_value(held: Any, value: Any, schema: Schema) -> Any:
@@ -139,7 +183,7 @@ def _merge_list(held: list[Any], patch: list[Any], schema: Schema) -> list[Any]:
         if not isinstance(item, dict):
             raise bad_request(f"an element of a list merged by {key} is not an object")
         if key not in item:
-            raise bad_request(f"map: {item} does not contain declared merge key: {key}")
+            raise plain_failure(f"map: {_as_go(item)} does not contain declared merge key: {key}")
         at = next((i for i, one in enumerate(result) if isinstance(one, Mapping) and one.get(key) == item[key]), None)
         if item.get("$patch") == "delete":
             result = [one for one in result if not (isinstance(one, Mapping) and one.get(key) == item[key])]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
-from chaos.embedded.api import decode, patches
+from chaos.embedded.api import decode, fieldsets, patches
 from chaos.embedded.api import schema as schemas
 from chaos.embedded.api.calls import APPLY, Call
 from chaos.embedded.api.errors import StatusError, bad_request, invalid_kind, plain_failure, wrong
@@ -43,20 +43,45 @@ def refuse_undeclared(call: Call, config: Any) -> None:
     """Refuse unknown fields in a server-side apply, whatever fieldValidation says."""
     _, unknown = decode.decoded(call.resource, config)
     if unknown:
-        about = config.get("metadata") or {}
-        of = f"{call.resource.group}/{call.resource.version}, Kind={call.resource.kind}"
-        subject = f"{about.get('namespace', '')}/{about.get('name', '')}; {of}"
-        raise plain_failure(
-            f"failed to create typed patch object ({subject}): .{unknown[0]}: field not declared in schema"
-        )
+        raise _untyped(call, config, f".{unknown[0]}: field not declared in schema")
+
+
+def refuse_repeated(call: Call, config: Any) -> None:
+    """Refuse items of a list that are there twice in a server-side apply: nobody could own one of them."""
+    found = fieldsets.repeated(config, schemas.reference(call.resource) or schemas.of(call.resource))
+    if found is not None:
+        raise _untyped(call, config, f"{fieldsets.dotted(found[0])}: duplicate entries for key {found[1]}")
+
+
+def refuse_other_type(resource: Resource, config: Any) -> None:
+    """Refuse an applied object of another kind than the path's, or of none."""
+    version = str(config.get("apiVersion") or "")
+    if (version, config.get("kind")) != (resource.api_version, resource.kind):
+        shown = version if "/" in version else f"/{version}"
+        raise bad_request(f"invalid object type: {shown}, Kind={config.get('kind') or ''}")
+
+
+def _untyped(call: Call, config: Any, why: str) -> StatusError:
+    about = config.get("metadata") or {}
+    of = f"{call.resource.group}/{call.resource.version}, Kind={call.resource.kind}"
+    subject = f"{about.get('namespace', '')}/{about.get('name', '')}; {of}"
+    return plain_failure(f"failed to create typed patch object ({subject}): {why}")
+
+
+_JSON_TYPES: Final = {list: "array", str: "string", bool: "bool"}
 
 
 def patched_object(resource: Resource, old: Object, kind: str, patch: Any) -> Any:
     """Apply a JSON, merge or strategic merge patch to the object."""
     if kind == "application/json-patch+json":
         return patches.json_patch(old, patch)
+    if patch is None:
+        raise bad_request("Invalid JSON Patch")
     if not isinstance(patch, dict):
-        raise bad_request(f"error decoding patch: a {kind} must be a JSON object")
+        got = _JSON_TYPES.get(type(patch), "number")
+        raise bad_request(
+            f"error decoding patch: json: cannot unmarshal {got} into Go value of type map[string]interface {{}}"
+        )
     if kind == "application/merge-patch+json":
         return patches.merge(old, patch)
     return patches.strategic(old, patch, schemas.of(resource))

@@ -1,4 +1,5 @@
-"""Kubernetes' admission plugins NamespaceLifecycle, ServiceAccount, Priority and DefaultTolerationSeconds.
+"""Kubernetes' admission plugins NamespaceLifecycle, ServiceAccount, Priority, DefaultTolerationSeconds, RuntimeClass
+and TaintNodesByCondition.
 
 They change only the object given and read the store; called by admission.
 """
@@ -15,6 +16,7 @@ from chaos.embedded.store import Store, random_suffix
 Json = dict[str, Any]
 
 
+NOT_READY: Final = "node.kubernetes.io/not-ready"
 TOKEN_PATH: Final = "/var/run/secrets/kubernetes.io/serviceaccount"
 
 
@@ -55,12 +57,29 @@ def admit_pod(store: Store, pod: Json) -> None:
         spec["imagePullSecrets"] = account["imagePullSecrets"]
     _priority(store, pod)
     tolerate_short_absence(spec)
+    _runtime_class(pod)
+
+
+def _runtime_class(pod: Json) -> None:
+    """Refuse classes of runtimes, of which there are none, and overhead, which only they may set."""
+    if name := pod["spec"].get("runtimeClassName"):
+        raise forbidden(POD, pod["metadata"].get("name", ""), f'pod rejected: RuntimeClass "{name}" not found')
+    if pod["spec"].get("overhead"):
+        why = "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead"
+        raise forbidden(POD, pod["metadata"].get("name", ""), why)
+
+
+def taint_new_node(node: Json) -> None:
+    """A node is not ready until its kubelet says so."""
+    taints = node.setdefault("spec", {}).setdefault("taints", [])
+    if not any(one.get("key") == NOT_READY for one in taints):
+        taints.append({"key": NOT_READY, "effect": "NoSchedule"})
 
 
 def tolerate_short_absence(spec: Json) -> None:
     """Tolerate a missing or not-ready node for five minutes, unless the pod sets it otherwise."""
     tolerations = spec.setdefault("tolerations", [])
-    for key in ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"):
+    for key in (NOT_READY, "node.kubernetes.io/unreachable"):
         if not any(
             t.get("key") in (key, None, "") and t.get("effect", "NoExecute") in ("NoExecute", "") for t in tolerations
         ):

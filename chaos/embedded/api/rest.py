@@ -8,7 +8,7 @@ webhooks run, the verb starts again, unless the caller gave a resourceVersion.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -46,7 +46,15 @@ from chaos.embedded.api.errors import (
     wrong,
 )
 from chaos.embedded.api.paging import read_continue, write_continue
-from chaos.embedded.api.patching import decoded_patch, internal, parsed, patched_object, refuse_undeclared
+from chaos.embedded.api.patching import (
+    decoded_patch,
+    internal,
+    parsed,
+    patched_object,
+    refuse_other_type,
+    refuse_repeated,
+    refuse_undeclared,
+)
 from chaos.embedded.clock import Clock
 from chaos.embedded.resources import CUSTOM_RESOURCE_DEFINITION, NAMESPACE, POD, Object, Resource
 from chaos.embedded.store import QUOTA, AlreadyExists, Conflict, NotFound, Store, copy, now
@@ -105,7 +113,7 @@ class Rest:
                 "you requested PartialObjectMetadataList, but the requested object is not a list "
                 f"(*{internal(call.resource)}.{call.resource.kind})"
             )
-        return Reply(self.shown(call, self.find(call)), warnings=warnings.of_list(call.resource))
+        return Reply(self.shown(call, self.find(call)))
 
     def shown(self, call: Call, obj: Object) -> Any:
         """The object in the form of the answer: a Table, another group and version, or plain."""
@@ -131,7 +139,7 @@ class Rest:
     def predicate(self, call: Call) -> selectors.Predicate | None:
         chosen = selectors.both(
             selectors.label_selector(call.query.get("labelSelector", "")),
-            selectors.field_selector(call.stored, call.query.get("fieldSelector", "")),
+            selectors.field_selector(call.resource, call.query.get("fieldSelector", "")),
         )
         if call.name:
             name = call.name
@@ -160,26 +168,26 @@ class Rest:
         if predicate is not None:
             objects = [obj for obj in objects if predicate(obj)]
         meta: dict[str, Any] = {"resourceVersion": str(version)}
+        if call.query.get("resourceVersion") == "0" and after is None:
+            limit = None  # whatever is there is answered from memory, whole
         if limit and 0 < limit < len(objects):
             meta["continue"] = write_continue(version, _key(objects[limit - 1]))
             if predicate is None:
                 meta["remainingItemCount"] = len(objects) - limit
             objects = objects[:limit]
-        said = warnings.of_list(call.resource)
         if wants_table(call.accept):
             if call.stored is call.resource:
                 objects = [outward(call, obj) for obj in objects]
             form = tables.version(call.accept)
             shown = tables.table(call.stored, objects, self.clock.now(), tables.included(call.query), meta, form=form)
-            return Reply(shown, warnings=said)
+            return Reply(shown)
         if wants_metadata(call.accept):
             items: list[Any] = [
                 {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": obj["metadata"]}
                 for obj in objects
             ]
             return Reply(
-                {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items},
-                warnings=said,
+                {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items}
             )
         plain = [outward(call, obj) for obj in objects]
         return Reply(
@@ -188,8 +196,7 @@ class Rest:
                 "apiVersion": call.resource.api_version,
                 "metadata": meta,
                 "items": [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in plain],
-            },
-            warnings=said,
+            }
         )
 
     # ---- writing
@@ -202,6 +209,8 @@ class Rest:
 
     def _body(self, call: Call, strictness: str) -> decode.Decoded:
         found = decode.body_object(call.resource, call.body, call.content_type, strictness=strictness)
+        for fault in found.faults:  # which an error carries too
+            call.said.warn(fault)
         return self._stored_form(call, found)
 
     async def create(self, call: Call) -> Reply:
@@ -231,13 +240,13 @@ class Rest:
         admitted = begin_create(self.store, call.stored, new, own)
         admitted = await self._mutated(call, call.asked("CREATE", admitted, dry=asked.dry))
         self._guard(call, None, admitted)  # who may not write it is not told what else is wrong with it
-        finish_create(self.store, call.stored, admitted)
+        finish_create(self.store, call.stored, admitted, dry=asked.dry, written=call.resource)
         if owned:
             admitted["metadata"]["managedFields"] = owned
         said = review_pod_security(self.store, call.stored, None, admitted, call.subresource)
         name = admitted["metadata"]["name"]
-        if self.store.find(call.stored, call.namespace, name) is not None:
-            raise already_exists(call.resource, name)
+        if (held := self.store.find(call.stored, call.namespace, name)) is not None:
+            raise already_exists(call.resource, name, ending="deletionTimestamp" in held["metadata"])
         await self.gate.validate(call.asked("CREATE", admitted, dry=asked.dry))
         check_quota(self.store, call.stored, admitted)
         told = (*_warnings(found, call.stored, admitted, None), *said.warnings)
@@ -288,16 +297,17 @@ class Rest:
         asked = call.options()
         found = self._body(call, asked.strictness)
         meta = found.object["metadata"]
-        if meta.get("name", call.name) != call.name:
-            raise bad_request(
-                f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})"
-            )
+        _check_name(call, meta)
         if call.resource.namespaced and meta.get("namespace", call.namespace) != call.namespace:
             raise bad_request(
                 f"the namespace of the object ({meta['namespace']}) does not match the namespace on the request "
                 f"({call.namespace})"
             )
+        made_so = call.resource.kind in _CREATED_BY_UPDATE and not call.subresource
+        if made_so and self.store.find(call.stored, call.namespace, call.name) is None:
+            return await self._create(call, found, asked)
         old = self.find(call)
+        _read_version(meta)
         if not meta.get("resourceVersion") and _conditional(call.resource):
             why = wrong("metadata.resourceVersion", 0, "must be specified for an update")
             raise invalid_kind(call.resource.group, call.resource.plural, call.name, [why])
@@ -322,7 +332,9 @@ class Rest:
             admitted = copy(old)
             admitted["spec"] = {"finalizers": new.get("spec", {}).get("finalizers", [])}
         else:
-            admitted = admit_update(self.store, call.stored, old, new, call.subresource)
+            admitted = admit_update(
+                self.store, call.stored, old, new, call.subresource, dry=asked.dry, written=call.resource
+            )
         said = review_pod_security(self.store, call.stored, old, admitted, call.subresource)
         meta = admitted["metadata"]
         held = old["metadata"]
@@ -363,6 +375,8 @@ class Rest:
         kind = call.content_type.partition(";")[0].strip().lower()
         accepted = PATCH_TYPES if call.resource.custom is None else CUSTOM_PATCH_TYPES
         if kind not in accepted:
+            if call.resource.custom is None:
+                raise StatusError(415, "415: Unsupported Media Type")
             raise unsupported_media(kind, accepted)
         if kind == APPLY:
             refuse_listed(call.resource)
@@ -375,10 +389,8 @@ class Rest:
         patched = patched_object(call.resource, shown, kind, patch)
         found = self._stored_form(call, decoded_patch(call.resource, patched, asked.strictness))
         meta = found.object["metadata"]
-        if meta.get("name", call.name) != call.name:
-            raise bad_request(
-                f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})"
-            )
+        _check_name(call, meta)
+        _read_version(meta)
         if call.resource.namespaced and meta.get("namespace", call.namespace) != call.namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         if meta.get("uid") not in (None, "", old["metadata"]["uid"]):  # a precondition of a PUT is a change here
@@ -387,20 +399,25 @@ class Rest:
 
     async def _apply(self, call: Call, config: Any, asked: options.WriteOptions) -> Reply:
         """Server-side apply: the applied object may be partial; the result must be complete."""
+        if isinstance(config, dict):
+            refuse_other_type(call.resource, config)
         if call.resource.custom is not None:
             given = decode.Decoded(custom.applied(call.resource, config))
         else:
             given = decode.as_object(call.resource, config, strictness="Ignore")
             refuse_undeclared(call, config)
+        refuse_repeated(call, config)
         decoded = self._stored_form(call, given)
         meta = decoded.object["metadata"]
         if meta.get("managedFields"):
             raise bad_request("metadata.managedFields must be nil")
-        if meta.get("name", call.name) != call.name:
-            raise bad_request(
-                f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})"
-            )
+        if "name" in meta:
+            _check_name(call, meta)
         old = self.store.find(call.stored, call.namespace, call.name)
+        if old is None and call.subresource:
+            raise not_found(call.resource, call.name)
+        if old is not None and meta.get("uid") not in (None, "", old["metadata"]["uid"]):
+            raise invalid(call.resource, call.name, [wrong("metadata.uid", meta["uid"], "field is immutable")] * 2)
         merged = managed.applied(
             call.resource,
             old if old is None else outward(call, old),
@@ -499,9 +516,52 @@ def _but_for_times(obj: Object) -> Object:
     return {**obj, "metadata": {**rest, "managedFields": entries}}
 
 
+_CREATED_BY_UPDATE: Final = (  # which a PUT makes where there is none
+    "Endpoints",
+    "Event",
+    "Lease",
+    "LimitRange",
+    "PriorityClass",
+    "Role",
+    "RoleBinding",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "Service",
+)
+
+
+def _check_name(call: Call, meta: Mapping[str, Any]) -> None:
+    """Refuse an object with another name than the path's, or none."""
+    if not meta.get("name"):
+        raise bad_request(
+            f"the name of the object ({call.name} based on URL) was undeterminable: name must be provided"
+        )
+    if meta["name"] != call.name:
+        raise bad_request(f"the name of the object ({meta['name']}) does not match the name on the URL ({call.name})")
+
+
+def _read_version(meta: dict[str, Any]) -> None:
+    """Read the precondition: no number is a failure, and 0 is none."""
+    version = meta.get("resourceVersion", "")
+    if version and not (version.isascii() and version.isdigit()):
+        raise plain_failure(f'strconv.ParseUint: parsing "{version}": invalid syntax')
+    if version == "0":
+        del meta["resourceVersion"]
+
+
 def _conditional(resource: Resource) -> bool:
     """Whether a kind is replaced only with a resourceVersion."""
-    return resource.custom is not None or resource is CUSTOM_RESOURCE_DEFINITION
+    return resource.custom is not None or resource is CUSTOM_RESOURCE_DEFINITION or resource.kind in _CONDITIONAL
+
+
+_CONDITIONAL: Final = (
+    "Lease",
+    "MutatingWebhookConfiguration",
+    "PodDisruptionBudget",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
+)
 
 
 def refuse_listed(resource: Resource) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from chaos.embedded.api import decode
 from chaos.embedded.api.auth import Attributes, Authorizer, User, user_of_identity
 from chaos.embedded.api.calls import Call, Reply
-from chaos.embedded.api.errors import StatusError, bad_request, invalid_kind, wrong
+from chaos.embedded.api.errors import Cause, StatusError, bad_request, invalid_kind, not_allowed, required, wrong
 from chaos.embedded.api.tokens import ISSUER, BadToken, TokenIssuer
+from chaos.embedded.api.validation.names import each, label_value, validate_label_name
 from chaos.embedded.store import now
 
 
@@ -63,6 +65,9 @@ class Reviews:
             if kind == "LocalSubjectAccessReview":
                 review["metadata"]["namespace"] = call.namespace
                 within = (spec.get("resourceAttributes") or {}).get("namespace", "")
+                if (path := spec.get("nonResourceAttributes")) is not None:
+                    value = {"Path": path.get("path", ""), "Verb": path.get("verb", "")}
+                    raise _refused("spec.nonResourceAttributes", value, "disallowed on this kind of request")
                 if within != call.namespace:
                     raise _refused("spec.resourceAttributes.namespace", within, "must match metadata.namespace")
             review["status"] = self._access(user, spec)
@@ -92,6 +97,8 @@ class Reviews:
             raise _refused(
                 "spec.nonResourceAttributes", value, "cannot be specified in combination with resourceAttributes"
             )
+        if causes := list(_selectors(about or {})):
+            raise invalid_kind("authorization.k8s.io", "", "", causes)
         if path is not None:
             asked = Attributes(path.get("verb", ""), path=path.get("path", ""))
         else:
@@ -113,3 +120,37 @@ class Reviews:
             "resourceRules": [rule for rule in rules if not rule.get("nonResourceURLs")],
             "nonResourceRules": [rule for rule in rules if rule.get("nonResourceURLs")],
         }
+
+
+def _selectors(about: Mapping[str, Any]) -> Iterator[Cause]:
+    """Validate the selectors of a question; the answer does not depend on them, as no rule of RBAC does."""
+    for name in ("fieldSelector", "labelSelector"):
+        if (selector := about.get(name)) is None:
+            continue
+        where, raw = f"spec.resourceAttributes.{name}", selector.get("rawSelector", "")
+        requirements = selector.get("requirements") or []
+        if raw and requirements:
+            yield wrong(f"{where}.rawSelector", raw, "may not specified at the same time as requirements")
+        if not raw and not requirements:
+            words = f"when {where} is specified, requirements or rawSelector is required"
+            yield required(f"{where}.requirements", words)
+        for index, one in enumerate(requirements):
+            yield from _requirement(one, f"{where}.requirements[{index}]", labels=name == "labelSelector")
+
+
+def _requirement(one: Mapping[str, Any], where: str, *, labels: bool) -> Iterator[Cause]:
+    operator, values = one.get("operator", ""), one.get("values") or []
+    if not labels and not one.get("key"):
+        yield required(f"{where}.key", "must be specified")
+    if operator in ("In", "NotIn"):
+        if not values:
+            yield required(f"{where}.values", "must be specified when `operator` is 'In' or 'NotIn'")
+    elif operator in ("Exists", "DoesNotExist"):
+        if values:
+            yield not_allowed(f"{where}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
+    else:
+        yield wrong(f"{where}.operator", operator, "not a valid selector operator")
+    if labels:
+        yield from validate_label_name(one.get("key", ""), f"{where}.key")
+        for number, value in enumerate(values):
+            yield from each(f"{where}.values[{number}]", value, label_value(value))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from chaos.embedded.api.errors import bad_request
 from chaos.embedded.api.validation import names
-from chaos.embedded.resources import Object, Resource
+from chaos.embedded.resources import EVENTS_EVENT, Object, Resource
 from chaos.fields import whole_number
 
 Predicate = Callable[[Object], bool]
@@ -47,6 +47,11 @@ _FIELDS: Final[Mapping[str, tuple[str, ...]]] = {
     "Namespace": ("status.phase",),
     "Job": ("status.successful",),
     "Service": ("spec.clusterIP", "spec.type"),
+    "ReplicationController": ("status.replicas",),
+}
+_EVENTS_GROUP: Final[Mapping[str, str]] = {  # to the names of the stored form
+    **{f"regarding.{name.partition('.')[2]}": name for name in _FIELDS["Event"] if name.startswith("involvedObject.")},
+    "reportingController": "reportingComponent",
 }
 
 
@@ -145,7 +150,7 @@ def _test(key: str, operator: str, values: set[str]) -> Callable[[Mapping[str, s
         bound = _number(next(iter(values)))
         if bound is None:
             why = "for 'Gt', 'Lt' operators, the value must be an integer"
-            raise ValueError(f'values[0][{key}]: Invalid value: "{next(iter(values))}": {why}')
+            raise ValueError(f'values[0]: Invalid value: "{next(iter(values))}": {why}')
         sign = 1 if operator == ">" else -1
         return lambda labels: (held := _number(labels.get(key))) is not None and sign * held > sign * bound
     if operator in ("notin", "!="):
@@ -207,7 +212,10 @@ def _expression_text(one: Mapping[str, Any]) -> str:
 
 
 def field_selector(resource: Resource, text: str) -> Predicate | None:
-    """Parse a field selector; None when everything matches; raises StatusError 400 for an unsupported field."""
+    """Parse a field selector; None when everything matches; raises StatusError 400 for an unsupported field. An Event's
+    fields have the names of the group in which it is asked for.
+    """
+    renamed = _EVENTS_GROUP if resource is EVENTS_EVENT else {}
     known = resource.custom.selectable if resource.custom is not None else _FIELDS.get(resource.kind)
     terms: list[tuple[str, str, bool]] = []
     for part in text.split(","):
@@ -216,12 +224,15 @@ def field_selector(resource: Resource, text: str) -> Predicate | None:
         match = re.fullmatch(r"([^=!]+)(==|=|!=)(.*)", part.strip())
         if match is None:
             raise bad_request(f"invalid selector: '{text}'; can't understand '{part}'")
-        field = match[1].strip()
-        if field not in ("metadata.name", "metadata.namespace", *(known or ())):
+        asked = match[1].strip()
+        field = renamed.get(asked, asked)
+        if field not in ("metadata.name", "metadata.namespace", *(known or ())) or asked in renamed.values():
+            if resource.kind == "Job":
+                raise bad_request(f'field label "{asked}" not supported for Job')
             raise bad_request(
-                f"field label not supported: {field}"
+                f"field label not supported: {asked}"
                 if known is not None
-                else f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"'
+                else f'"{asked}" is not a known field selector: only "metadata.name", "metadata.namespace"'
             )
         terms.append((field, match[3].strip(), match[2] != "!="))
     if not terms:

@@ -23,7 +23,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from chaos.embedded.api import decode, discovery, negotiate, openapi2, streams, subresources
+from chaos.embedded.api import decode, discovery, negotiate, openapi2, streams, subresources, warnings
 from chaos.embedded.api.asked import Said
 from chaos.embedded.api.audit import AuditLog
 from chaos.embedded.api.auth import Attributes, Authorizer, User, authenticate
@@ -218,12 +218,12 @@ class ApiServer:
             return self._static(request, path), verb
         if target.resource == "watch":  # the deprecated way to ask for a watch
             target = parse_path(path.replace("/watch/", "/", 1))
-            query = dict(request.query.items()) | {"watch": "1"}
+            query = _first_values(request) | {"watch": "1"}
             if target.name:
                 query["fieldSelector"] = f"metadata.name={target.name}"
                 target = replace(target, name="")
         else:
-            query = dict(request.query.items())
+            query = _first_values(request)
         verb = verb_of(request.method, target, query)
         port = ""
         if target.resource in ("pods", "services") and target.subresource == "proxy":
@@ -233,6 +233,8 @@ class ApiServer:
             user, Attributes(verb, target.group, target.resource, target.subresource, target.namespace, target.name)
         )
         call = self._call(user, verb, target, query, request)
+        for warning in warnings.of_list(call.resource):  # which an error carries too
+            call.said.warn(warning)
         media = negotiate.choose(
             request.headers.get("Accept", ""), text=target.subresource in _STREAMING, watching=verb == "watch"
         )
@@ -334,10 +336,10 @@ class ApiServer:
         return await verbs[call.verb](call)
 
     def _guard(self, call: Call, old: Object | None, new: Object) -> None:
-        """A guard for writes beyond the verb: an apply that creates needs the right to create, and roles must not
-        escalate.
+        """A guard for writes beyond the verb: an apply or update that creates needs the right to create, and roles must
+        not escalate.
         """
-        if old is None and call.verb == "patch":
+        if old is None and call.verb in ("patch", "update"):
             asked = Attributes("create", call.resource.group, call.resource.plural, "", call.namespace, call.name)
             self._authorize(call.user, asked)
         refuse_escalation(self._authorizer, call, old, new)
@@ -451,6 +453,7 @@ class ApiServer:
         response = web.StreamResponse(
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
         )
+        warn(response, _asked.get().warnings)
         response.enable_chunked_encoding()
         await response.prepare(request)
         async with contextlib.aclosing(lines):
@@ -481,6 +484,8 @@ class ApiServer:
             return await streams.exec_in(request, self._kubelets, pod, call, streams.exec_command(request.query))
         if call.subresource == "attach":
             return await streams.attach(request, self._kubelets, pod, call)
+        if not pod["spec"].get("nodeName"):
+            raise bad_request(f"pod {call.name} does not have a host assigned")
         protocols = request.headers.get("Sec-WebSocket-Protocol", "")
         if "SPDY/3.1+portforward.k8s.io" in protocols:
             return await tunnel(request, streams.kubelet_of(self._kubelets, pod), pod)
@@ -532,10 +537,17 @@ class ApiServer:
             if not response.prepared:
                 await response.prepare(request)
             await response.write(chunk)
+        if not response.prepared and not pod["spec"].get("nodeName"):
+            return web.Response(status=204, headers={"Content-Type": ""})
         if not response.prepared:
             await response.prepare(request)
         await response.write_eof()
         return response
+
+
+def _first_values(request: web.BaseRequest) -> dict[str, str]:
+    """The query; of a name that is given twice the first value."""
+    return {name: request.query[name] for name in request.query}
 
 
 _CHECKS: Final = ("ping", "log", "etcd", "informer-sync")  # by name, of /healthz, /livez and /readyz

@@ -143,6 +143,11 @@ def _log_options(query: Mapping[str, str], name: str, now: datetime) -> LogOptio
     )
 
 
+async def _nothing() -> AsyncIterator[bytes]:
+    for chunk in tuple[bytes, ...]():
+        yield chunk
+
+
 def log_chunks(kubelets: Mapping[str, Kubelet], pod: Object, call: Call, now: datetime) -> AsyncIterator[bytes]:
     """Read the log by the query's options; raises StatusError at the first chunk."""
     query = call.query
@@ -150,7 +155,7 @@ def log_chunks(kubelets: Mapping[str, Kubelet], pod: Object, call: Call, now: da
     container = container_of(pod, query.get("container", ""))
     previous = options.previous
     if not pod["spec"].get("nodeName"):
-        raise _no_log(pod, container, previous=previous)
+        return _nothing()  # of a pod without a host there is none, and that is no fault
     kubelet = kubelet_of(kubelets, pod)
 
     async def chunks() -> AsyncIterator[bytes]:

@@ -15,10 +15,12 @@ from chaos.embedded.api.errors import (
     bad_request,
     conflict,
     invalid,
+    joined,
     method_not_allowed,
     not_found,
     plain_failure,
     required,
+    unsupported,
     wrong,
 )
 from chaos.embedded.api.patching import decoded_patch, patched_object
@@ -30,7 +32,7 @@ from chaos.embedded.controllers.base import is_ready
 from chaos.embedded.controllers.labels import matches
 from chaos.embedded.deletion import delete
 from chaos.embedded.objects import condition, is_true
-from chaos.embedded.resources import POD, POD_DISRUPTION_BUDGET, SECRET, SERVICE_ACCOUNT, Object, Resource
+from chaos.embedded.resources import NODE, POD, POD_DISRUPTION_BUDGET, SECRET, SERVICE_ACCOUNT, Object, Resource
 from chaos.embedded.store import Conflict, copy, now
 
 _SUCCESS: Final = {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
@@ -67,9 +69,17 @@ async def bind(rest: Rest, call: Call) -> Reply:
     if not call.subresource:
         call = replace(call, resource=POD, name=body["metadata"].get("name", ""))
     body = await _asked(rest, call, _BINDING, body, dry=call.options().dry)
-    node = (body.get("target") or {}).get("name", "")
+    if body["metadata"].get("name", "") != call.name:
+        raise bad_request("name in URL does not match name in Binding object")
+    target = body.get("target") or {}
+    node = target.get("name", "")
+    causes = []
+    if target.get("kind", "Node") not in ("", "Node"):
+        causes.append(unsupported("target.kind", target["kind"], ("Node", "<empty>")))
     if not node:
-        raise invalid(_BINDING, call.name, [required("target.name")])
+        causes.append(required("target.name"))
+    if causes:
+        raise plain_failure(joined(causes))
     pod = rest.find(call)
     if pod["spec"].get("nodeName"):
         raise conflict(_BOUND, call.name, f'pod {call.name} is already assigned to node "{pod["spec"]["nodeName"]}"')
@@ -274,8 +284,17 @@ async def token(rest: Rest, issuer: TokenIssuer, call: Call) -> Reply:
         causes.append(wrong("spec.expirationSeconds", seconds, "may not specify a duration larger than 2^32 seconds"))
     if causes:
         raise invalid(_TOKEN_REQUEST, "", causes)
+    if (named := (body.get("metadata") or {}).get("name", "")) not in ("", call.name):
+        why = wrong("metadata.name", named, "must match the service account name if specified")
+        raise invalid(_TOKEN_REQUEST, call.name, [why])
     pod = None
     if bound := spec.get("boundObjectRef"):
+        if bound.get("kind") == "Node" and rest.store.find(NODE, "", bound.get("name", "")) is None:
+            raise not_found(NODE, bound.get("name", ""))
+        if bound.get("kind") not in ("Pod", "Node", "Secret"):
+            group, _, version = str(bound.get("apiVersion") or "").rpartition("/")
+            shown = f"{group}/{version}, Kind={bound.get('kind', '')}"
+            raise bad_request(f"cannot bind token to object of type {shown}")
         if bound.get("kind") == "Secret" and rest.store.find(SECRET, call.namespace, bound.get("name", "")) is None:
             raise not_found(SECRET, bound.get("name", ""))
         if bound.get("kind") != "Pod":

@@ -5,16 +5,19 @@ Follows k8s.io/kubernetes/pkg/api/pod/warnings.go and its like. Pure; called by 
 
 from __future__ import annotations
 
+import base64
 import posixpath
 import sysconfig
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
 from chaos.embedded.api.custom import definitions
+from chaos.embedded.api.validation.names import dns_label
 from chaos.embedded.kubelet.images import own_names
 from chaos.embedded.kubelet.node_machine import installation
+from chaos.embedded.objects import TEMPLATES
 from chaos.embedded.quantity import parse_quantity
 from chaos.embedded.resources import CUSTOM_RESOURCE_DEFINITION, Object, Resource
 from chaos.names import full_image_name
@@ -43,11 +46,9 @@ _VOLUMES: Final[Mapping[str, str]] = {
     "rbd": "deprecated in v1.28, non-functional in v1.31+",
 }
 _COMPARED: Final = 64  # ports of one number with which the next is compared: an answer holds no more warnings
-_TEMPLATES: Final[Mapping[str, tuple[str, ...]]] = {
-    "Pod": (),
-    **dict.fromkeys(("Deployment", "ReplicaSet", "DaemonSet", "StatefulSet", "Job"), ("spec", "template")),
-    "CronJob": ("spec", "jobTemplate", "spec", "template"),
-}
+_APP_ARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
+_SECCOMP: Final = "seccomp.security.alpha.kubernetes.io/pod"
+_SECCOMP_CONTAINER: Final = "container.seccomp.security.alpha.kubernetes.io/"
 
 
 def of_list(resource: Resource) -> tuple[str, ...]:
@@ -62,22 +63,68 @@ def of(resource: Resource, new: Object, old: Object | None) -> tuple[str, ...]:
     changes.
     """
     if resource.custom is not None:
-        return (*of_list(resource), *_finalizers(new, old))
+        return tuple(_finalizers(new, old))
     if resource is CUSTOM_RESOURCE_DEFINITION:
         held = set() if old is None else set(definitions.warnings(old))
         return tuple(one for one in definitions.warnings(new) if one not in held)
-    if resource.kind == "Endpoints":
-        return (ENDPOINTS,)
-    path = _TEMPLATES.get(resource.kind)
+    if (rules := _OF_KINDS.get(resource.kind)) is not None:
+        return tuple(rules(new))
+    path = TEMPLATES.get(resource.kind)
     if path is None:
         return ()
     template, before = _at(new, path), None if old is None else _at(old, path)
     if before is not None and (resource.kind == "Pod" or before == template):
         return ()
     prefix = ".".join(path) + "." if path else ""
-    return tuple(_template(template, prefix))
+    return (*_host_name(resource, new["metadata"].get("name", "")), *_template(template, prefix))
 
 
+def _service(obj: Object) -> Iterator[str]:
+    spec = obj["spec"]
+    if spec.get("externalName") and spec.get("type") != "ExternalName":
+        yield 'spec.externalName is ignored when spec.type is not "ExternalName"'
+    if spec.get("externalIPs"):
+        yield "spec.externalIPs is deprecated and may no longer be implemented in some clusters"
+    if spec.get("trafficDistribution") == "PreferClose":
+        yield 'spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"'
+
+
+def _node(obj: Object) -> Iterator[str]:
+    if (obj.get("spec") or {}).get("externalID"):
+        yield "spec.externalID: this field is deprecated, and is unused by Kubernetes"
+
+
+def _claim(obj: Object) -> Iterator[str]:
+    if _OLD_CLASS in (obj["metadata"].get("annotations") or {}):
+        yield f'metadata.annotations[{_OLD_CLASS}]: deprecated since v1.8; use "storageClassName" attribute instead'
+
+
+def _volume(obj: Object) -> Iterator[str]:
+    yield from _claim(obj)
+    for kind, words in _VOLUMES.items():
+        if kind in (obj.get("spec") or {}):
+            shown = "storageOS" if kind == "storageos" else kind
+            yield f"spec.{shown}: {words}"
+
+
+def _secret(obj: Object) -> Iterator[str]:
+    """Of a certificate that cannot be read; its key is not looked at without one."""
+    if obj.get("type") == "kubernetes.io/tls" and "BEGIN" not in _text((obj.get("data") or {}).get("tls.crt", "")):
+        yield "tls: failed to find any PEM data in certificate input"
+
+
+def _text(encoded: str) -> str:
+    return base64.b64decode(encoded).decode(errors="replace")
+
+
+_OLD_CLASS: Final = "volume.beta.kubernetes.io/storage-class"
+_OF_KINDS: Final[Mapping[str, Callable[[Object], Iterator[str]]]] = {
+    "Service": _service,
+    "Node": _node,
+    "PersistentVolumeClaim": _claim,
+    "PersistentVolume": _volume,
+    "Secret": _secret,
+}
 _STANDARD: Final = ("orphan", "foregroundDeletion", "kubernetes")
 
 
@@ -91,6 +138,16 @@ def _finalizers(new: Object, old: Object | None) -> Iterator[str]:
                 f'metadata.finalizers: "{one}": prefer a domain-qualified finalizer name{path} to avoid accidental '
                 "conflicts with other finalizer writers"
             )
+
+
+def _host_name(resource: Resource, name: str) -> Iterator[str]:
+    """Of a name that does not do as the name of a host, which it becomes."""
+    hosts = {"Pod": "the Pod's hostname", "Job": "Pod names and hostnames"}
+    if resource.kind in hosts and (faults := dns_label(name)):
+        yield (
+            f"metadata.name: this is used in {hosts[resource.kind]}, which can result in surprising behavior; a DNS "
+            f"label is recommended: [{', '.join(faults)}]"
+        )
 
 
 def _at(obj: Any, path: tuple[str, ...]) -> Any:
@@ -117,7 +174,20 @@ def _template(template: Mapping[str, Any], prefix: str) -> Iterator[str]:
             yield f"{at}.topologyKey: {key} is {_NODE_LABELS[key]}"
         if "labelSelector" not in constraint:
             yield f"{at}.labelSelector: a null labelSelector results in matching no pod"
+    notes = (template.get("metadata") or {}).get("annotations") or {}
+    for key in notes:
+        if key.startswith(_APP_ARMOR):
+            yield (
+                f'{prefix}metadata.annotations[{key}]: deprecated since v1.30; use the "appArmorProfile" field instead'
+            )
+        if key == _SECCOMP or key.startswith(_SECCOMP_CONTAINER):
+            yield (
+                f'{prefix}metadata.annotations[{key}]: non-functional in v1.27+; use the "seccompProfile" field instead'
+            )
     for index, volume in enumerate(spec.get("volumes") or []):
+        for source in (volume.get("projected") or {}).get("sources") or []:
+            if not source:
+                yield f'volume "{volume.get("name", "")}" (Projected) has no sources provided'
         for kind, words in _VOLUMES.items():
             if kind in volume:
                 yield f"{where}.volumes[{index}].{kind}: {words}"

@@ -39,6 +39,14 @@ def seen_as(event: WatchEvent, predicate: Predicate | None) -> str | None:
     return "DELETED" if before else None
 
 
+def _last_seen(event: WatchEvent) -> Object:
+    """What goes, as it was before, at the version of its going."""
+    if event.before is None:
+        return event.object
+    meta = {**event.before["metadata"], "resourceVersion": event.object["metadata"]["resourceVersion"]}
+    return {**event.before, "metadata": meta}
+
+
 class Lines:
     """Writes the events of one watch."""
 
@@ -132,7 +140,7 @@ async def watch_lines(rest: Rest, call: Call) -> AsyncGenerator[bytes, None]:
             out = []
             for event in events:
                 if event is not None and (kind := seen_as(event, predicate)) is not None:
-                    out.append(lines.event(kind, event.object))
+                    out.append(lines.event(kind, _last_seen(event) if kind == "DELETED" else event.object))
             if out:
                 yield b"".join(out)
             if None in events:

@@ -83,12 +83,7 @@ def plan_volumes(
                 plan.owners[name] = {} if user is None else dict.fromkeys(token_paths(spec), user)
                 plan.volumes.append(Volume(name, source, files=True))
             elif "emptyDir" in spec:
-                options = spec["emptyDir"] or {}
-                limit = options.get("sizeLimit")
-                size = f",size={int(parse_quantity(limit))}" if limit else ""
-                plan.volumes.append(
-                    Volume(name, source, tmpfs=f"mode=1777{size}" if options.get("medium") == "Memory" else "")
-                )
+                plan.volumes.append(Volume(name, source, tmpfs=_memory(spec["emptyDir"] or {})))
             elif "persistentVolumeClaim" in spec or "ephemeral" in spec:
                 plan.volumes.append(_claimed(pod, spec, claim))
             else:
@@ -100,6 +95,15 @@ def plan_volumes(
         except ConfigError as error:
             raise ConfigError(f'MountVolume.SetUp failed for volume "{name}" : {error}') from None
     return plan
+
+
+def _memory(options: Mapping[str, Any]) -> str:
+    """Mount options of an emptyDir that is in memory; empty for one on disk. Raises ConfigError for other media."""
+    medium, limit = options.get("medium") or "", options.get("sizeLimit")
+    if medium not in ("", "Memory"):
+        raise ConfigError(f'unknown storage medium "{medium}"')
+    size = f",size={int(parse_quantity(limit))}" if limit else ""
+    return f"mode=1777{size}" if medium else ""
 
 
 def _claimed(pod: Object, spec: Mapping[str, Any], claim: ReadClaim) -> Volume:
@@ -157,8 +161,7 @@ def _files(pod: Object, spec: Mapping[str, Any], read: Reader, issue: IssueToken
                 result[token["path"]] = (text.encode(), token_mode(pod, mode))
             elif source.keys() & {"configMap", "secret", "downwardAPI"}:
                 result |= _items(pod, source, read, node, mode)
-            else:
-                kind = next(iter(source), "nothing")
+            elif kind := next(iter(source), ""):  # one without a kind adds nothing, as one behind a shut gate
                 raise ConfigError(f"projected sources of kind {kind} are not supported here")
         return result
     return _items(pod, spec, read, node, None)

@@ -19,6 +19,7 @@ from tests.parity.answers import diff, known
 
 EVERY = {"a": 9, "b": 7, "c": 3}  # of the cases of a kind that can be asked here, one in so many
 NEIGHBOURS = 4  # and of the neighbours, which are one field away from a good object each
+FURTHER = 2  # and of the further ones
 # the comparing program leaves its connections to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 NEEDS_A_NODE = ("until", "until_http", "sleep", "python")
@@ -43,6 +44,8 @@ def chosen() -> list[dict[str, Any]]:
     for kind, every in EVERY.items():
         found += [case for case in cases if case["kind"] == kind][::every]
     found += diff.load(Path(diff.__file__).with_name("neighbours.jsonl"))[::NEIGHBOURS]
+    further = diff.load(Path(diff.__file__).with_name("further.jsonl"))
+    found += [case for case in further if askable(case) and case["id"] not in known.FURTHER][::FURTHER]
     return found
 
 

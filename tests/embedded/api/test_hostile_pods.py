@@ -192,7 +192,6 @@ HOSTILE: list[tuple[str, dict[str, Any]]] = [
         for name in ("", "../x", "/etc", "a/b", "..", ".", "a..b", "x\0y", "a" * 64, "-a", "ü")
     ),
     ("spec.volumes[0].hostPath.type", _volume(hostPath={"path": "/a", "type": "Anything"})),
-    ("spec.volumes[0].emptyDir.medium", _volume(emptyDir={"medium": "Disk"})),
     ("spec.volumes[0].emptyDir.sizeLimit", _volume(emptyDir={"sizeLimit": "-1"})),
     *(
         (f"spec.volumes[0].{kind}.defaultMode", _volume(**{kind: {name: "c", "defaultMode": mode}}))

@@ -140,7 +140,7 @@ def seeds(namespace: str) -> list[dict[str, Any]]:
                 "podSelector": {"matchExpressions": [{"key": "a", "operator": "In", "values": ["b"]}]},
                 "ingress": [
                     {
-                        "from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16", "10.1.2.3/24"]}}],
+                        "from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16", "10.1.2.0/24"]}}],
                         "ports": [{"port": 1, "endPort": 9}],
                     }
                 ],

@@ -104,6 +104,36 @@ def test_a_json_patch_that_does_not_fit_is_refused(operations: Any, code: int) -
     assert error.value.code == code
 
 
+INDEXES: list[tuple[dict[str, Any], list[Any] | None]] = [  # of the list [1, 2]; None: refused
+    ({"op": "add", "path": "/l/-1", "value": 9}, [1, 2, 9]),
+    ({"op": "add", "path": "/l/-2", "value": 9}, [1, 9, 2]),
+    ({"op": "add", "path": "/l/2", "value": 9}, [1, 2, 9]),
+    ({"op": "replace", "path": "/l/-1", "value": 9}, [1, 9]),
+    ({"op": "remove", "path": "/l/-2"}, [2]),
+    ({"op": "replace", "path": "/l/01", "value": 9}, [1, 9]),
+    ({"op": "copy", "from": "/l/-1", "path": "/l/0"}, [2, 1, 2]),
+    ({"op": "test", "path": "/l/-1", "value": 2}, [1, 2]),
+    ({"op": "add", "path": "/l/-4", "value": 9}, None),
+    *(
+        ({"op": "replace", "path": f"/l/{index}", "value": 9}, None)
+        for index in ("²", "\u0664", "1_0", "", " 1", "1e0", "9" * 10, "9" * 5000, "-3", "--1", "-", "x")
+    ),
+    ({"op": "copy", "from": "/l/²", "path": "/l/0"}, None),
+    ({"op": "add", "path": "/l/²/x", "value": 9}, None),
+    ({"op": "add", "path": "/l/0/x/y", "value": 9}, None),
+]
+
+
+@pytest.mark.parametrize(("operation", "result"), INDEXES)
+def test_an_index_is_read_as_by_go(operation: dict[str, Any], result: list[Any] | None) -> None:
+    if result is not None:
+        assert json_patch({"l": [1, 2]}, [operation])["l"] == result
+        return
+    with pytest.raises(StatusError) as refused:
+        json_patch({"l": [1, 2]}, [operation])
+    assert refused.value.code == 422
+
+
 def patched(resource: Any, target: Any, patch: Any) -> Any:
     return strategic(target, patch, schemas.of(resource))
 

@@ -268,10 +268,17 @@ def test_a_volume_that_cannot_be_mounted_here_is_said_to_be(spec: dict[str, Any]
         plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "", NODE, lambda _: held)
 
 
-@pytest.mark.parametrize("source", [{"clusterTrustBundle": {"path": "x"}}, {"podCertificate": {"keyPath": "x"}}, {}])
+@pytest.mark.parametrize("source", [{"clusterTrustBundle": {"path": "x"}}, {"podCertificate": {"keyPath": "x"}}])
 def test_a_projected_source_that_cannot_be_had_here_is_said_to_be(source: dict[str, Any]) -> None:
     pod = POD | {"spec": {"volumes": [{"name": "v", "projected": {"sources": [source]}}]}}
     with pytest.raises(ConfigError, match=r'volume "v" : projected sources of kind .* not supported here'):
+        plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "", NODE, no_claim)
+
+
+@pytest.mark.parametrize("medium", ["Disk", "memory", "HugePages", "HugePages-2Mi", "../x"])
+def test_a_medium_that_there_is_not_is_said_as_by_a_kubelet(medium: str) -> None:
+    pod = POD | {"spec": {"volumes": [{"name": "v", "emptyDir": {"medium": medium}}]}}
+    with pytest.raises(ConfigError, match=f'volume "v" : unknown storage medium "{medium}"$'):
         plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "", NODE, no_claim)
 
 
@@ -322,6 +329,8 @@ def test_projected_volumes_gather_their_sources_and_name_what_is_missing() -> No
     }
     plan = plan_volumes(pod, "/r", lambda *_: {"k": b"v"}, lambda *_, **__: "tok", NODE, no_claim)
     assert plan.files["v"] == {"token": (b"tok", 0o644), "f": (b"v", 0o644)}
+    pod["spec"]["volumes"][0]["projected"]["sources"].append({})  # what is left of a source behind a shut gate
+    assert plan_volumes(pod, "/r", lambda *_: {"k": b"v"}, lambda *_, **__: "tok", NODE, no_claim).files == plan.files
     with pytest.raises(ConfigError, match='volume "v" : configmap "m" not found'):
         plan_volumes(pod, "/r", lambda *_: None, lambda *_, **__: "tok", NODE, no_claim)
     with pytest.raises(ConfigError, match="not supported"):

@@ -30,6 +30,68 @@ DIFFERENT: dict[str, str] = {
     "d-priority-preemption": "no preemption",
 }
 
+# Of the further inputs, by what they have in common.
+_FURTHER: dict[str, str] = {
+    "Ingresses cannot be created": "a-gen-28",
+    "amounts below a thousandth, with a sign or beyond 64 bits": (
+        "b-pod-more-23 b-pod-more-24 b-pod-more-27 b-pod-more-28"
+    ),
+    "autoscalers are looked at sooner, and their status has no list of metrics without one": (
+        "a-describe-hpa a-hpa-no-target"
+    ),
+    "costs of rules are not estimated": "b-crd-cel-cost b-crd-cel-fieldpath-msg b-crd-cel-one-b b-crd-rule-39",
+    "metrics.k8s.io is served, to readers too": "a-auth-forms a-describe-cluster-3",
+    "needs a node": "a-cert-taint-others a-describe-cluster-6",
+    "no RestartAllContainers": "b-pod-more-13 b-pod-restartrules-bad",
+    "no apply to a Scale": "c-ssa-status",
+    "no authorizer in expressions": "b-vap-expr-18 b-vap-expr-19 b-vap-more3-2",
+    "no conversion by webhook, no optionalOldSelf": (
+        "b-crd-conversion-none-client b-crd-more-4 b-crd-more-56 b-crd-more-57"
+    ),
+    "no history is kept for lists": "c-exact-rv",
+    "no node authorizer": "c-impersonate-6",
+    "no tokens for nodes": "c-sa-token-node",
+    "no user namespaces": "b-pod-os-6",
+    "one process": "c-path-0 c-path-26",
+    "reviews are answered whatever their metadata, and a selector is not parsed": (
+        "b-lsar-more4-10 b-lsar-more4-12 b-sar-more4-3 b-sar-more4-4 b-sar-more4-7 b-ssar-more4-9"
+    ),
+    "the caller is of system:masters": "b-ssrr-more4-13",
+    "the order of a map's keys is Go's": (
+        "b-cm-more2-51 b-deploy-selector-bad b-rq-more-10 b-rq-negative c-pod-gates c-strict"
+    ),
+    "what controllers write has no owner": "c-scale-more c-ssa-lists",
+    "wording: Go's print of a struct, or the diff of two": (
+        "a-debug-forms b-crd-no-storage b-crd-pattern-bad b-pod-os-3 b-pod-resourceclaims "
+        "c-change-pod-specnodenamex c-change-pod-specpriority "
+        "c-change-pod-specserviceaccountnamex c-change-pod-specterminationgraceperiodseconds "
+        "c-change-pvc-specaccessmodesreadwritemany c-change-pvc-specresourcesrequestsstoragegi "
+        "c-change-pvc-specresourcesrequestsstoragemi c-change-pvc-specstorageclassnameother "
+        "c-life-pod c-pod-eph"
+    ),
+    "wording: the CEL library's own": (
+        "b-crd-rule-11 b-crd-rule-16 b-crd-rule-27 b-crd-rule-28 b-crd-rule-33 b-crd-rule-34 "
+        "b-crd-rule-38 b-vap-audit b-vap-expr-10 b-vap-expr-29 b-vap-more3-11 b-vap-params-none "
+        "b-vap-variables-order"
+    ),
+    "not answered alike yet": (
+        "b-cr-more2-39 b-crd-ref b-crole-aggregation-selector-bad b-hpa-behavior-bad "
+        "b-job-more2-99 b-mwc-more3-35 b-pod-apparmor-annotation b-pod-apparmor-annotation-good "
+        "b-pod-more-38 b-pvc-datasourceref-bad b-svc-more-24 c-auth-none c-change-cr-revision "
+        "c-change-ds-specselectormatchlabelsappy c-change-eps-addresstypeipv "
+        "c-change-pod-metadatagenerationdeletiontimestamptz c-crd-create-answer c-crd-ssa "
+        "c-crd-subresources c-crd-types c-crd-versions c-finalizers-while-deleting c-life-eps "
+        "c-life-pvc c-patch-type-bad c-path-23 c-pod-log-errors c-pod-status c-ssa-errors "
+        "c-ssa-svc"
+    ),
+    "wording alone": (
+        "a-apply-forms a-delete-forms a-patch-forms b-crd-selectable-bad b-lease-more2-12 "
+        "b-lease-time-bad b-pod-pod-resources-below c-delete-options c-path-29 c-post-body-kinds "
+        "c-post-types c-put-conflict"
+    ),
+}
+FURTHER: dict[str, str] = {case: why for why, cases in _FURTHER.items() for case in cases.split()}
+
 # What another kubectl than 1.36 prints otherwise, and what the cluster has no part in.
 OF_THE_CLIENT = (
     "a-auth-whoami",

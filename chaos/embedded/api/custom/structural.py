@@ -306,7 +306,7 @@ def _list_and_map_types(schema: Schema, path: str) -> Causes:
     of_map, of_list = schema.get("x-kubernetes-map-type"), schema.get("x-kubernetes-list-type")
     for declared, name, wanted, known in (
         (of_map, "x-kubernetes-map-type", "object", ("atomic", "granular")),
-        (of_list, "x-kubernetes-list-type", "array", ("atomic", "map", "set")),
+        (of_list, "x-kubernetes-list-type", "array", ("atomic", "set", "map")),
     ):
         if declared is None:
             continue

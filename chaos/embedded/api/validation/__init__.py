@@ -23,7 +23,8 @@ from chaos.embedded.api.validation import (
     workloads,
 )
 from chaos.embedded.api.validation.names import Causes, validate_meta
-from chaos.embedded.resources import Object, Resource
+from chaos.embedded.api.validation.runnable import unrunnable
+from chaos.embedded.resources import EVENTS_EVENT, Object, Resource
 
 
 def _pod(obj: Object) -> Causes:
@@ -76,9 +77,13 @@ _RULES: Final = {
 }
 
 
-def validate(resource: Resource, obj: Object) -> list[Cause]:
-    """Validate an object that has its defaults and matches its schema."""
+def validate(resource: Resource, obj: Object, *, written: Resource | None = None) -> list[Cause]:
+    """Validate an object that has its defaults and matches its schema; `written` is the kind as which it was written,
+    where that is another than the stored one.
+    """
     causes = list(validate_meta(resource, obj["metadata"]))
-    if (rules := _RULES.get(resource.kind)) is not None:
+    if written is EVENTS_EVENT:
+        causes += plain.event_of_its_group(obj)
+    elif (rules := _RULES.get(resource.kind)) is not None:
         causes += rules(obj)
-    return causes
+    return causes or list(unrunnable(resource.kind, obj))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Final
 
 from chaos.embedded.api.errors import wrong
@@ -34,6 +35,10 @@ def network_of(text: object) -> Network | None:
         return None
 
 
+def leading_zeros(text: str) -> bool:
+    return any(len(part) > 1 and part.startswith("0") and part.isdigit() for part in re.split("[./]", text))
+
+
 def legacy_address(text: str, field: str) -> Causes:
     if address_of(text) is None:
         yield wrong(field, text, ADDRESS_RULE)
@@ -42,6 +47,16 @@ def legacy_address(text: str, field: str) -> Causes:
 def network(text: str, field: str) -> Causes:
     if network_of(text) is None:
         yield wrong(field, text, NETWORK_RULE)
+
+
+def strict_network(text: str, field: str) -> Causes:
+    """As newer kinds have it: in its one canonical spelling."""
+    found = network_of(text)
+    if found is None:
+        zeros = "must not have leading 0s in IP or prefix length"
+        yield wrong(field, text, zeros if "/" in text and leading_zeros(text) else NETWORK_RULE)
+    elif address_of(text.partition("/")[0]) != found.network_address:
+        yield wrong(field, text, "must not have bits set beyond the prefix length")
 
 
 def endpoint_address(text: str, field: str) -> Causes:

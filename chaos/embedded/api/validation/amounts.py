@@ -149,7 +149,8 @@ def _claims(claims: list[Any], field: str, known: set[str]) -> Causes:
             yield duplicate(where, key)
         seen.add(key)
         if name not in known:
-            yield dangling(where, name)
+            listed = f": {', '.join(sorted(known))}" if known else " which is empty"
+            yield dangling(where, name, f"must be one of the names in pod.spec.resourceClaims{listed}")
 
 
 def limit_range(obj: Object) -> Causes:

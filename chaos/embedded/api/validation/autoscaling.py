@@ -28,6 +28,7 @@ def autoscaler(obj: Object) -> Causes:
     least, most = spec.get("minReplicas", 1), spec.get("maxReplicas", 0)
     if least < 1:
         yield wrong("spec.minReplicas", least, "must be greater than or equal to 1")
+    scales_to_zero = least == 0 and not any(one.get("type") in ("Object", "External") for one in spec["metrics"])
     if most == 0:
         yield required("spec.maxReplicas", "must be set and greater than 0")
     elif most < 0:
@@ -43,6 +44,9 @@ def autoscaler(obj: Object) -> Causes:
         yield wrong(f"{where}.apiVersion", version, "apiVersion must specify API group")
     for index, metric in enumerate(spec.get("metrics") or []):
         yield from _metric(metric, f"spec.metrics[{index}]")
+    if scales_to_zero:
+        words = "must specify at least one Object or External metric to support scaling to zero replicas"
+        yield not_allowed("spec.metrics", words)
     for way, rules in sorted((spec.get("behavior") or {}).items(), reverse=True):
         yield from _rules(rules, f"spec.behavior.{way}")
 

@@ -161,7 +161,6 @@ def _common(container: Mapping[str, Any], field: str, around: PodContext) -> Cau
         yield required(f"{field}.terminationMessagePolicy")
     elif policy not in _MESSAGES:
         yield unsupported(f"{field}.terminationMessagePolicy", policy, _MESSAGES)
-    yield from mounts.message_path(container, field)
     yield from _ports(container.get("ports") or [], f"{field}.ports")
     yield from _env(container.get("env") or [], f"{field}.env", around)
     yield from _env_from(container.get("envFrom") or [], f"{field}.envFrom")
@@ -173,7 +172,6 @@ def _common(container: Mapping[str, Any], field: str, around: PodContext) -> Cau
     elif pull not in _PULL:
         yield unsupported(f"{field}.imagePullPolicy", pull, _PULL)
     yield from amounts.requirements(container.get("resources") or {}, f"{field}.resources", around.claims)
-    yield from security.least_memory(container, field)
     yield from _resize_policy(container.get("resizePolicy") or [], f"{field}.resizePolicy", around.restart)
     context = container.get("securityContext")
     if context is not None:

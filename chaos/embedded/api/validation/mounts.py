@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from chaos.embedded.api.errors import dangling, not_allowed, required, too_long, unsupported, wrong
+from chaos.embedded.api.errors import dangling, not_allowed, required, unsupported, wrong
+from chaos.embedded.api.validation import sources
 from chaos.embedded.api.validation.claims import claim_template
-from chaos.embedded.api.validation.names import Causes, dns_subdomain, each
+from chaos.embedded.api.validation.names import Causes
 from chaos.embedded.api.validation.references import FILE_FIELDS, field_reference, resource_reference
 from chaos.embedded.quantity import parse_quantity
 
 _MODE: Final = "must be a number between 0 and 0777 (octal), both inclusive"
-_LONGEST_DRIVER: Final = 63
 _NO_BACKSTEPS: Final = "must not contain '..'"
 _HOST_TYPES: Final = (
     "",
@@ -29,22 +29,9 @@ _HOST_TYPES: Final = (
     "Socket",
 )
 _SOURCES: Final = ("emptyDir", "hostPath", "secret", "nfs", "persistentVolumeClaim", "downwardAPI", "configMap")
-_NEEDED: Final[Mapping[str, tuple[str, ...]]] = {
-    "persistentVolumeClaim": ("claimName",),
-    "nfs": ("server", "path"),
-    "iscsi": ("targetPortal", "iqn"),
-    "glusterfs": ("endpoints", "path"),
-    "gcePersistentDisk": ("pdName",),
-    "awsElasticBlockStore": ("volumeID",),
-    "gitRepo": ("repository",),
-    "rbd": ("monitors", "image"),
-    "cephfs": ("monitors",),
-    "azureFile": ("secretName", "shareName"),
-    "azureDisk": ("diskName", "diskURI"),
-    "flexVolume": ("driver",),
-    "csi": ("driver",),
-    "image": ("reference",),
-    "ephemeral": ("volumeClaimTemplate",),
+GATED: Final[Mapping[str, tuple[str, ...]]] = {  # paths of sources behind gates that 1.36 leaves shut
+    "clusterTrustBundle": ("path",),
+    "podCertificate": ("credentialBundlePath", "keyPath", "certificateChainPath"),
 }
 _PROPAGATION: Final = ("Bidirectional", "HostToContainer", "None")
 
@@ -72,21 +59,14 @@ def no_backsteps(path: str, field: str) -> Causes:
         yield wrong(field, path, _NO_BACKSTEPS)
 
 
-def csi_driver(name: str, field: str) -> Causes:
-    """Validate a driver's name, which the kubelet uses as a directory's (ValidateCSIDriverName)."""
-    if len(name) > _LONGEST_DRIVER:
-        yield too_long(field, _LONGEST_DRIVER)
-    yield from each(field, name, dns_subdomain(name.lower()))
-
-
 def file_mode(holder: Mapping[str, Any], name: str, field: str) -> Causes:
     mode = holder.get(name)
     if mode is not None and not 0 <= mode <= 0o777:
         yield wrong(f"{field}.{name}", mode, _MODE)
 
 
-def volume_source(volume: Mapping[str, Any], where: str) -> Causes:
-    """Validate a volume's source at the path `where`."""
+def volume_source(volume: Mapping[str, Any], where: str, *, of_pod: bool = True) -> Causes:
+    """Validate the source of a pod's volume, or a PersistentVolume's, at the path `where`."""
     kinds = [kind for kind in (*_SOURCES, *(key for key in volume if key not in (*_SOURCES, "name"))) if kind in volume]
     for kind in kinds[1:]:
         yield not_allowed(f"{where}.{kind}", "may not specify more than 1 volume type")
@@ -97,8 +77,6 @@ def volume_source(volume: Mapping[str, Any], where: str) -> Causes:
     if kind == "hostPath":
         yield from _host_path(source, field)
     elif kind == "emptyDir":
-        if source.get("medium", "") not in ("", "Memory") and not str(source["medium"]).startswith("HugePages"):
-            yield unsupported(f"{field}.medium", source["medium"], ("", "Memory"))
         if parse_quantity(source.get("sizeLimit", 0)) < 0:
             yield not_allowed(f"{field}.sizeLimit", "SizeLimit field must be a valid resource quantity")
     elif kind in ("configMap", "secret"):
@@ -114,17 +92,11 @@ def volume_source(volume: Mapping[str, Any], where: str) -> Causes:
     elif kind == "projected":
         yield from _projected(source, field)
     else:
-        for name in _NEEDED.get(kind, ()):
-            if not source.get(name):
-                yield required(f"{field}.{name}")
+        yield from sources.check(kind, source, where, of_pod=of_pod)
         if kind == "ephemeral" and source.get("volumeClaimTemplate"):
             yield from claim_template(source["volumeClaimTemplate"], f"{field}.volumeClaimTemplate")
         if kind == "gitRepo":
             yield from descending_path(source.get("directory") or "", f"{field}.directory")
-        if kind == "csi" and source.get("driver"):
-            yield from csi_driver(source["driver"], f"{field}.driver")
-        if kind == "nfs" and not str(source.get("path", "")).startswith("/"):
-            yield wrong(f"{field}.path", source.get("path", ""), "must be an absolute path")
 
 
 def _host_path(source: Mapping[str, Any], field: str) -> Causes:
@@ -133,8 +105,6 @@ def _host_path(source: Mapping[str, Any], field: str) -> Causes:
         yield required(f"{field}.path")
         return
     yield from no_backsteps(path, f"{field}.path")
-    if not path.startswith("/"):  # Kubernetes leaves that to the kubelet
-        yield wrong(f"{field}.path", path, "must be an absolute path")
     if (source.get("type") or "") not in _HOST_TYPES:
         yield unsupported(f"{field}.type", source["type"], _HOST_TYPES)
 
@@ -183,13 +153,20 @@ def _projected(projected: Mapping[str, Any], where: str) -> Causes:
                 yield from _conflict(item.get("path", ""), taken, where, item.get("path", ""))
         if (token := source.get("serviceAccountToken")) is not None:
             yield from _token(token, f"{field}.serviceAccountToken", where)
-        if (trust := source.get("clusterTrustBundle")) is not None:
-            yield from local_path(trust.get("path") or "", f"{field}.clusterTrustBundle.path")
-        for name in ("credentialBundlePath", "keyPath", "certificateChainPath"):
-            if path := (source.get("podCertificate") or {}).get(name):
-                yield from local_path(path, f"{field}.podCertificate.{name}")
+        for kind in GATED:
+            yield from gated_paths(source, kind, field)
         if len([kind for kind in source if source[kind] is not None]) > 1:
             yield not_allowed(field, "may not specify more than 1 volume type per source")
+
+
+def gated_paths(source: Mapping[str, Any], kind: str, where: str) -> Causes:
+    """Validate the paths of a source behind a shut gate, the source of a projected volume being at `where`."""
+    body = source.get(kind)
+    if body is None:
+        return
+    for name in GATED[kind]:
+        if kind == "clusterTrustBundle" or body.get(name):  # a bundle of trust has to have its path
+            yield from local_path(body.get(name) or "", f"{where}.{kind}.{name}")
 
 
 def _conflict(path: str, taken: set[str], field: str, shown: str) -> Causes:
@@ -247,10 +224,6 @@ def volume_devices(container: Mapping[str, Any], field: str, volumes: Mapping[st
 
 def mount(one: Mapping[str, Any], where: str, field: str, container: Mapping[str, Any]) -> Causes:
     """Validate one volumeMount at `where` of the list `field`; errors of its parts name the list, as in Kubernetes."""
-    path = one.get("mountPath") or ""
-    if ":" in path:
-        yield wrong(f"{where}.mountPath", path, "must not contain ':'")
-    yield from no_backsteps(path, f"{where}.mountPath")
     part, expression = one.get("subPath") or "", one.get("subPathExpr") or ""
     yield from descending_path(part, f"{field}.subPath")
     if part and expression:
@@ -271,10 +244,3 @@ def mount(one: Mapping[str, Any], where: str, field: str, container: Mapping[str
             yield not_allowed(f"{field}.recursiveReadOnly", words)
     elif deep not in (None, "Disabled"):
         yield unsupported(f"{field}.recursiveReadOnly", deep, ("Disabled", "Enabled", "IfPossible"))
-
-
-def message_path(container: Mapping[str, Any], where: str) -> Causes:
-    path = container.get("terminationMessagePath") or ""
-    yield from no_backsteps(path, f"{where}.terminationMessagePath")
-    if path and not path.startswith("/"):
-        yield wrong(f"{where}.terminationMessagePath", path, "must be an absolute path")

@@ -24,6 +24,7 @@ SUBDOMAIN: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _CONFIG_KEY: Final = re.compile(r"[-._a-zA-Z0-9]+")
 _LETTERS: Final = "lower case alphanumeric characters"
 _ENDS: Final = "and must start and end with an alphanumeric character"
+_LABELS: Final = ("Namespace", "Service", "StatefulSet")  # which name hosts
 _FREE_NAMES: Final = ("Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding", "PodDisruptionBudget")
 _FREE_FINALIZERS: Final = ("apiextensions.k8s.io", "admissionregistration.k8s.io")  # groups without core's rule
 _STANDARD_FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")
@@ -52,7 +53,7 @@ def dns_label(value: str) -> list[str]:
 
 
 def dns_1035(value: str) -> list[str]:
-    """RFC 1035: the names of Services."""
+    """RFC 1035: versions, kinds and their plurals."""
     faults, pattern = _at_most(value, 63), "[a-z]([-a-z0-9]*[a-z0-9])?"
     if re.fullmatch(pattern, value):
         return faults
@@ -238,7 +239,7 @@ def _name_rule(resource: Resource) -> Rule:
         return dns_subdomain
     if resource.kind in _FREE_NAMES:
         return path_segment
-    return {"Service": dns_1035, "Namespace": dns_label}.get(resource.kind, dns_subdomain)
+    return dns_label if resource.kind in _LABELS else dns_subdomain
 
 
 def validate_annotations(annotations: Mapping[str, str], field: str) -> Causes:
@@ -254,6 +255,8 @@ def _owners(owners: list[Any]) -> Causes:
         for name, words in (("apiVersion", "version "), ("kind", ""), ("name", ""), ("uid", "")):
             if not owner.get(name):
                 yield wrong(f"{field}.{name}", "", f"{words}must not be empty")
+        if owner.get("apiVersion", "").count("/") > 1:  # no group and version can be read
+            yield wrong(f"{field}.apiVersion", owner["apiVersion"], "version must not be empty")
         if owner.get("apiVersion") == "v1" and owner.get("kind") == "Event":
             yield wrong(field, owner, "/v1, Kind=Event is disallowed from being an owner")
         if owner.get("controller"):

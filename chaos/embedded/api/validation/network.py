@@ -13,9 +13,11 @@ from chaos.embedded.api.validation.addresses import (
     ADDRESS_RULE,
     address_of,
     endpoint_address,
+    leading_zeros,
     legacy_address,
     network,
     network_of,
+    strict_network,
 )
 from chaos.embedded.api.validation.names import (
     Causes,
@@ -37,6 +39,7 @@ _TYPES: Final = ("ClusterIP", "ExternalName", "LoadBalancer", "NodePort")
 _ADDRESS_TYPES: Final = ("FQDN", "IPv4", "IPv6")
 _POLICIES: Final = ("Cluster", "Local")
 _DISTRIBUTION: Final = ("PreferClose", "PreferSameZone", "PreferSameNode")
+_RANGES: Final = "service.beta.kubernetes.io/load-balancer-source-ranges"
 _LONGEST_AFFINITY: Final = 86400
 
 
@@ -104,11 +107,11 @@ def _block(block: Mapping[str, Any], field: str) -> Causes:
     if not cidr:
         yield required(f"{field}.cidr")
         return
-    yield from network(cidr, f"{field}.cidr")
+    yield from strict_network(cidr, f"{field}.cidr")
     outer = network_of(cidr)
     for index, text in enumerate(block.get("except") or [] if outer is not None else []):
         where, inner = f"{field}.except[{index}]", network_of(text)
-        yield from network(text, where)
+        yield from strict_network(text, where)
         if inner is None or outer is None:
             continue
         if not (inner.version == outer.version and inner.subnet_of(outer) and inner.prefixlen > outer.prefixlen):  # type: ignore[arg-type]
@@ -153,7 +156,7 @@ def _endpoint(endpoint: Mapping[str, Any], kind: str, field: str) -> Causes:
         elif kind in ("IPv4", "IPv6"):
             address = address_of(text)
             if address is None:
-                yield wrong(where, text, ADDRESS_RULE)
+                yield wrong(where, text, "must not have leading 0s" if leading_zeros(text) else ADDRESS_RULE)
                 continue
             if f"IPv{address.version}" != kind:
                 yield wrong(f"{field}.addresses", text, f"must be an {kind} address")
@@ -235,7 +238,7 @@ def service(obj: Object) -> Causes:
 
 def _external_name(spec: Mapping[str, Any]) -> Causes:
     for name in ("clusterIPs", "ipFamilies", "ipFamilyPolicy"):
-        if spec.get(name):
+        if spec.get(name) or (name == "clusterIPs" and spec.get("clusterIP")):
             yield not_allowed(f"spec.{name}", "may not be set for ExternalName services")
     name = str(spec.get("externalName", "")).removesuffix(".")
     if not name:
@@ -284,9 +287,16 @@ def _cluster_addresses(spec: Mapping[str, Any]) -> Causes:
     for index, family in enumerate(families):
         if family not in ("IPv4", "IPv6"):
             yield unsupported(f"spec.ipFamilies[{index}]", family, ("IPv4", "IPv6"))
-        if family in families[:index]:
+        elif family in families[:index]:
             yield duplicate(f"spec.ipFamilies[{index}]", family)
     known = ("PreferDualStack", "RequireDualStack", "SingleStack")
+    for index, family in enumerate(families if set(families) <= {"IPv4", "IPv6"} else ()):
+        if family == "IPv6" and not (spec.get("clusterIP") == "None" and not spec.get("selector")):
+            yield wrong(f"spec.ipFamilies[{index}]", family, "not configured on this cluster")
+    bare = spec.get("clusterIP") == "None" and not spec.get("selector")  # no address is chosen for it
+    if spec.get("ipFamilyPolicy") == "RequireDualStack" and not bare:
+        words = "this cluster is not configured for dual-stack services"
+        yield wrong("spec.ipFamilyPolicy", "RequireDualStack", words)
     if spec.get("ipFamilyPolicy", "SingleStack") not in known:
         yield unsupported("spec.ipFamilyPolicy", spec["ipFamilyPolicy"], known)
     for index, text in enumerate(held or ([first] if first else [])):
@@ -295,6 +305,10 @@ def _cluster_addresses(spec: Mapping[str, Any]) -> Causes:
                 yield wrong("spec.clusterIPs", held, "'None' must be the first and only value")
             continue
         yield from legacy_address(text, f"spec.clusterIPs[{index}]")
+        if ":" in text and address_of(text) is not None:
+            yield wrong(f"spec.clusterIPs[{index}]", held or [first], "IPv6 is not configured on this cluster")
+    if len(held) == 2 and all(address_of(text) is not None and ":" not in text for text in held):
+        yield wrong("spec.clusterIPs", held, "may specify no more than one IP for each IP family")
     if len(held) > 2:
         yield wrong("spec.clusterIPs", held, "may only hold up to 2 values")
 
@@ -326,6 +340,9 @@ def _balancer(meta: Mapping[str, Any], spec: Mapping[str, Any]) -> Causes:
         yield not_allowed("spec.LoadBalancerSourceRanges", only)
     for index, text in enumerate(ranges):
         yield from network(text.strip(), f"spec.LoadBalancerSourceRanges[{index}]")
+    ranges = str((meta.get("annotations") or {}).get(_RANGES, "")).strip()
+    for text in ranges.split(",") if ranges and kind == "LoadBalancer" else ():
+        yield from network(text.strip(), f"metadata.annotations[{_RANGES}]")
     if "allocateLoadBalancerNodePorts" in spec and kind != "LoadBalancer":
         yield not_allowed("spec.allocateLoadBalancerNodePorts", only)
     chosen = spec.get("loadBalancerClass")

@@ -10,6 +10,7 @@ from typing import Final
 
 from chaos.embedded.api.errors import not_allowed, required, too_long, unsupported, wrong
 from chaos.embedded.api.validation import placement
+from chaos.embedded.api.validation.addresses import network
 from chaos.embedded.api.validation.names import Causes, config_key, each, not_negative, qualified
 from chaos.embedded.resources import Object
 
@@ -90,32 +91,48 @@ def lease(obj: Object) -> Causes:
     if spec.get("leaseDurationSeconds", 1) <= 0:
         yield wrong("spec.leaseDurationSeconds", spec["leaseDurationSeconds"], "must be greater than 0")
     yield from not_negative(spec.get("leaseTransitions"), "spec.leaseTransitions")
-    strategy = spec.get("strategy")
-    if strategy is not None and "/" not in strategy and strategy != "OldestEmulationVersion":
-        yield unsupported("spec.strategy.strategy", strategy, ("OldestEmulationVersion",))
-    if spec.get("preferredHolder") and not strategy:
-        yield not_allowed("spec.preferredHolder", "may only be specified if `strategy` is defined")
 
 
-def event(obj: Object) -> Causes:
+def event(obj: Object, controller: str = "reportingComponent") -> Causes:
+    """Of the core group; `controller` is the name of the reporter's field."""
     about, namespace = obj.get("involvedObject") or {}, obj["metadata"].get("namespace", "")
     theirs, mismatch = about.get("namespace", ""), "does not match event.namespace"
-    if "eventTime" not in obj or obj["eventTime"] is None:
+    if obj.get("eventTime") is None:
         if theirs != namespace and (theirs or namespace not in ("", "default")):
             yield wrong("involvedObject.namespace", theirs, mismatch)
         return
     if not theirs and namespace not in ("default", "kube-system"):
         yield wrong("involvedObject.namespace", theirs, mismatch)
-    controller = obj.get("reportingComponent", "")
-    if not controller:
-        yield required("reportingComponent")
-    yield from each("reportingComponent", controller, qualified(controller))
+    reporter = obj.get("reportingComponent", "")
+    if not reporter:
+        yield required(controller)
+    yield from each(controller, reporter, qualified(reporter))
     for name, limit in (("reportingInstance", 128), ("action", 128), ("reason", 128), ("message", 1024)):
         text = obj.get(name, "")
         if not text and name != "message":
             yield required(name)
         if len(text) > limit:
             yield wrong(name, "", f"can have at most {limit} characters")
+
+
+_DEPRECATED: Final = ("firstTimestamp", "lastTimestamp", "count", "source")  # of the core group's form
+
+
+def event_of_its_group(obj: Object) -> Causes:
+    """Of events.k8s.io, on its stored form, whose names the messages have."""
+    yield from event(obj, "reportingController")
+    if obj.get("eventTime") is None:
+        yield required("eventTime")
+    if (series := obj.get("series")) is not None:
+        if series.get("count", 0) < 2:
+            yield wrong("series.count", "", "should be at least 2")
+        if series.get("lastObservedTime") is None:
+            yield required("series.lastObservedTime")
+    if obj.get("type", "") not in ("Normal", "Warning"):
+        yield wrong("type", "", f"has invalid value: {obj.get('type', '')}")
+    for name in _DEPRECATED:
+        if obj.get(name):
+            yield wrong(name, "", "needs to be unset")
 
 
 def priority_class(obj: Object) -> Causes:
@@ -140,10 +157,24 @@ def controller_revision(obj: Object) -> Causes:
     yield from not_negative(obj.get("revision"), "revision")
     if obj.get("data") is None:
         yield required("data", "data is mandatory")
+    elif not isinstance(obj["data"], dict):
+        yield required("data", "data must be a valid JSON object")
 
 
 def node(obj: Object) -> Causes:
-    yield from placement.taints((obj.get("spec") or {}).get("taints") or [], "spec.taints")
+    spec = obj.get("spec") or {}
+    yield from placement.taints(spec.get("taints") or [], "metadata.taints")
+    for index, text in enumerate(spec.get("podCIDRs") or []):
+        yield from network(text, f"spec.podCIDRs[{index}]")
+    if (text := (obj["metadata"].get("annotations") or {}).get(_AVOIDED)) is not None:
+        try:
+            json.loads(text)
+        except ValueError:
+            words = f"invalid character '{text[:1]}' looking for beginning of value"
+            yield wrong("metadata.annotations.AvoidPods", _AVOIDED, words)
+
+
+_AVOIDED: Final = "scheduler.alpha.kubernetes.io/preferAvoidPods"
 
 
 _FINALIZERS: Final = ("kubernetes", "orphan", "foregroundDeletion")

@@ -62,11 +62,29 @@ def validate_template(template: Mapping[str, Any], field: str) -> Causes:
         yield not_allowed(f"{field}.spec.ephemeralContainers", "ephemeral containers not allowed in pod template")
 
 
+_APP_ARMOR: Final = "container.apparmor.security.beta.kubernetes.io/"
+
+
+def _app_armor(annotations: Mapping[str, str], spec: Mapping[str, Any], field: str) -> Causes:
+    """Profiles by annotation, an earlier way."""
+    kinds = ("initContainers", "containers", "ephemeralContainers")
+    known = {one.get("name") for kind in kinds for one in spec.get(kind) or []}
+    for key, profile in sorted(annotations.items()):
+        if not key.startswith(_APP_ARMOR):
+            continue
+        name = key.removeprefix(_APP_ARMOR)
+        if name not in known:
+            yield wrong(f"{field}[{key}]", name, "container not found")
+        if profile not in ("", "runtime/default", "unconfined") and not profile.startswith("localhost/"):
+            yield wrong(f"{field}[{key}]", profile, f'invalid AppArmor profile name: "{profile}"')
+
+
 def _annotations(annotations: Mapping[str, str], spec: Mapping[str, Any], field: str) -> Causes:
     mirror, cost = "kubernetes.io/config.mirror", "controller.kubernetes.io/pod-deletion-cost"
     if mirror in annotations and not spec.get("nodeName"):
         words = "must set spec.nodeName if mirror pod annotation is set"
         yield wrong(f"{field}[{mirror}]", annotations[mirror], words)
+    yield from _app_armor(annotations, spec, field)
     if cost in annotations:
         text = annotations[cost]
         number = whole_number(text)
@@ -80,7 +98,6 @@ def validate_pod_spec(spec: Mapping[str, Any], field: str = "spec", *, of_pod: b
     yield from found
     claims = {one["name"] for one in spec.get("resourceClaims") or [] if one.get("name")}
     yield from _resource_claims(spec.get("resourceClaims") or [], f"{field}.resourceClaims")
-    yield from security.texts(spec, field)
     surroundings = containers.PodContext(
         names,
         claims,
@@ -121,6 +138,7 @@ def validate_pod_spec(spec: Mapping[str, Any], field: str = "spec", *, of_pod: b
         yield from _one_of(spec["preemptionPolicy"], f"{field}.preemptionPolicy", PREEMPTION)
     if spec.get("overhead"):
         yield from amounts.requirements({"limits": spec["overhead"]}, f"{field}.overhead", set())
+    yield from security.windows_options(spec, field)
     yield from _os(spec, field)
 
 
@@ -173,7 +191,6 @@ def _pod_resources(spec: Mapping[str, Any], field: str, claims: set[str]) -> Cau
     if "claims" in resources:
         yield not_allowed(f"{where}.claims", "claims may not be set for Resources at pod-level")
     yield from amounts.requirements(resources, where, claims, of_pod=True)
-    yield from security.least_memory(spec, field)
     for name, value in sorted((resources.get("requests") or {}).items()):
         inside = sum(
             parse_quantity(((one.get("resources") or {}).get("requests") or {}).get(name, 0))
@@ -292,3 +309,5 @@ def _os(spec: Mapping[str, Any], field: str) -> Causes:
         yield unsupported(f"{field}.os", name, ("linux", "windows"))
     elif name == "linux":
         yield from security.no_windows(spec, field)
+    else:
+        yield from security.no_linux(spec, field)

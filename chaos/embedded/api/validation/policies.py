@@ -103,6 +103,8 @@ def _param_kind(kind: Mapping[str, str], where: str) -> Causes:
     group, _, version = kind.get("apiVersion", "").rpartition("/")
     if not kind.get("apiVersion"):
         yield required(f"{where}.apiVersion")
+    elif "/" in group:
+        yield wrong(f"{where}.apiVersion", kind["apiVersion"], f"unexpected GroupVersion string: {kind['apiVersion']}")
     else:
         if group and (found := dns_subdomain(group)):
             yield wrong(f"{where}.apiVersion", group, ",".join(found))
@@ -143,7 +145,7 @@ def binding(obj: Object) -> Causes:
         yield from _match(match, "spec.matchResources")
     actions = spec.get("validationActions") or []
     if not actions:
-        yield required("spec.validationActions")
+        yield required("spec.validationActions", "at least one validation action is required")
     for index, action in enumerate(actions):
         if action not in _ACTIONS:
             yield unsupported(f"spec.validationActions[{index}]", action, _ACTIONS)

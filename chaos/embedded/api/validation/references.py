@@ -37,6 +37,10 @@ def field_reference(reference: Mapping[str, Any], field: str, known: tuple[str, 
     if not path:
         yield required(f"{field}.fieldPath")
         return
+    if reference.get("apiVersion", "v1") != "v1":
+        words = f"error converting fieldPath: unsupported pod version: {reference['apiVersion']}"
+        yield wrong(f"{field}.fieldPath", path, words)
+        return
     base, bracket, rest = path.partition("['")
     if bracket and rest.endswith("']"):
         if base not in ("metadata.annotations", "metadata.labels"):

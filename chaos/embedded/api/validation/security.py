@@ -8,19 +8,17 @@ starts, a sysctl that is not namespaced.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from chaos.embedded.api.errors import duplicate, not_allowed, required, too_long, unsupported, wrong
-from chaos.embedded.api.validation.names import Causes
-from chaos.embedded.quantity import parse_quantity
+from chaos.embedded.api.validation.names import Causes, dns_subdomain, each
 
 MOST_ID: Final = 2**31 - 1
-LEAST_MEMORY: Final = 1 << 20  # bytes; a container's first process does not start in less
 _SYSCTL: Final = re.compile(r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?")
 _OF_NAMESPACES: Final = ("net.", "kernel.shm", "kernel.msg", "kernel.sem", "fs.mqueue.")
 _CAPABILITY: Final = re.compile(r"[A-Za-z_]{1,64}")
-_SHOWN: Final = "([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_SHOWN: Final = "([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
 
 
 def identity(context: Mapping[str, Any], where: str) -> Causes:
@@ -188,29 +186,74 @@ def no_windows(spec: Mapping[str, Any], where: str) -> Causes:
                 yield not_allowed(f"{where}.{kind}[{index}].securityContext.windowsOptions", words)
 
 
-def least_memory(one: Mapping[str, Any], where: str) -> Causes:
-    """Refuse a memory limit in which no process starts."""
-    limit = ((one.get("resources") or {}).get("limits") or {}).get("memory")
-    if limit is not None and 0 <= parse_quantity(limit) < LEAST_MEMORY:
-        words = f"must be at least {LEAST_MEMORY}: a container cannot start with less"
-        yield wrong(f"{where}.resources.limits[memory]", str(limit), words)
+_OF_WINDOWS_POD: Final = (  # what a pod of Windows cannot set, in the order of messages
+    "securityContext.appArmorProfile",
+    "securityContext.seLinuxOptions",
+    "hostUsers",
+    "hostPID",
+    "hostIPC",
+    "securityContext.seccompProfile",
+    "securityContext.fsGroup",
+    "securityContext.fsGroupChangePolicy",
+    "securityContext.sysctls",
+    "shareProcessNamespace",
+    "securityContext.runAsUser",
+    "securityContext.runAsGroup",
+    "securityContext.supplementalGroups",
+    "securityContext.supplementalGroupsPolicy",
+)
+_OF_WINDOWS_CONTAINER: Final = (
+    "appArmorProfile",
+    "seLinuxOptions",
+    "seccompProfile",
+    "capabilities",
+    "readOnlyRootFilesystem",
+    "privileged",
+    "allowPrivilegeEscalation",
+    "procMount",
+    "runAsUser",
+    "runAsGroup",
+)
+_SWITCHES: Final = ("hostPID", "hostIPC")  # which say nothing while they are false
 
 
-def texts(value: Any, where: str) -> Causes:
-    """Refuse a NUL in any text of a pod's spec: it would end the text for the kernel."""
-    for field in _with_nul(value, where):
-        yield wrong(field, "\0", "must not contain a NUL character")
+def no_linux(spec: Mapping[str, Any], where: str) -> Causes:
+    """Refuse what only Linux has, of a pod whose os is windows."""
+    words, context = "cannot be set for a windows pod", spec.get("securityContext") or {}
+    for path in _OF_WINDOWS_POD:
+        holder, name = (context, path.partition(".")[2]) if "." in path else (spec, path)
+        if name in holder and (holder[name] or name not in (*_SWITCHES, "sysctls")):
+            yield not_allowed(f"{where}.{path}", words)
+    for kind in ("initContainers", "containers"):
+        for index, one in enumerate(spec.get(kind) or []):
+            for name in _OF_WINDOWS_CONTAINER:
+                if name in (one.get("securityContext") or {}):
+                    yield not_allowed(f"{where}.{kind}[{index}].securityContext.{name}", words)
 
 
-def _with_nul(value: Any, where: str) -> Iterator[str]:
-    if isinstance(value, str):
-        if "\0" in value:
-            yield where
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if "\0" in key:
-                yield where
-            yield from _with_nul(item, f"{where}.{key}")
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _with_nul(item, f"{where}[{index}]")
+_LONGEST_CREDENTIALS: Final = 64 * 1024
+
+
+def windows_options(spec: Mapping[str, Any], where: str) -> Causes:
+    """Validate the Windows options of a pod and of its containers, whatever its os."""
+    of_pod = (spec.get("securityContext") or {}).get("windowsOptions") or {}
+    yield from _credentials(of_pod, f"{where}.securityContext.windowsOptions")
+    held = [of_pod]
+    for kind in ("initContainers", "containers"):
+        for index, one in enumerate(spec.get(kind) or []):
+            options = (one.get("securityContext") or {}).get("windowsOptions") or {}
+            yield from _credentials(options, f"{where}.{kind}[{index}].securityContext.windowsOptions")
+            held.append(options)
+    if any(one.get("hostProcess") for one in held) and not spec.get("hostNetwork"):
+        words = "hostNetwork must be true if pod contains any hostProcess containers"
+        yield wrong(f"{where}.hostNetwork", False, words)
+
+
+def _credentials(options: Mapping[str, Any], where: str) -> Causes:
+    if (name := options.get("gmsaCredentialSpecName")) is not None:
+        yield from each(f"{where}.gmsaCredentialSpecName", name, dns_subdomain(name))
+    if (text := options.get("gmsaCredentialSpec")) is not None:
+        if not text:
+            yield wrong(f"{where}.gmsaCredentialSpec", text, "gmsaCredentialSpec cannot be an empty string")
+        elif len(text) > _LONGEST_CREDENTIALS:
+            yield wrong(f"{where}.gmsaCredentialSpec", text, "gmsaCredentialSpec size must be under 64 KiB")

@@ -36,7 +36,7 @@ def volume(obj: Object) -> Causes:
     if not capacity:
         yield required("spec.capacity")
     if capacity.keys() != {"storage"}:
-        yield unsupported("spec.capacity", capacity, ("storage",))
+        yield unsupported("spec.capacity", spec.get("capacity") and dict(sorted(capacity.items())), ("storage",))
     for name, amount in sorted(capacity.items()):
         if (number := parse_quantity(amount)) < 0:
             yield wrong(f"spec.capacity[{name}]", int(number), "must be a valid resource quantity")
@@ -74,7 +74,7 @@ def _source(spec: Mapping[str, Any]) -> Causes:
         if kind == "local":
             yield from _local(spec)
         else:
-            yield from mounts.volume_source({kind: spec[kind]}, "spec")
+            yield from mounts.volume_source({kind: spec[kind]}, "spec", of_pod=False)
 
 
 def _local(spec: Mapping[str, Any]) -> Causes:
@@ -92,7 +92,8 @@ def storage_class(obj: Object) -> Causes:
     if not provisioner:
         yield required("provisioner")
     else:
-        yield from each("provisioner", provisioner, qualified(provisioner.lower()))
+        lower = provisioner.lower()  # which is what is checked, and shown
+        yield from each("provisioner", lower, qualified(lower))
     parameters = obj.get("parameters") or {}
     if len(parameters) > _PARAMETERS:
         yield too_long("parameters", _PARAMETERS)
