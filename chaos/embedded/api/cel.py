@@ -92,6 +92,13 @@ class Scope:
             raise OtherResult(_OTHER_RESULT[result], given.lower())
         return Expression(text, _references(checked.serialize()) & self._names.keys(), self)
 
+    def serialized(self, text: str) -> bytes:
+        """An expression that `compile` has accepted, with the types of its parts where the check knows them."""
+        try:
+            return bytes(self._checker(text).compile(text).serialize())
+        except RuntimeError:
+            return bytes(self._evaluator().program(text).serialize())
+
     def _unchecked(self, text: str) -> Expression:
         """Compile without the check: the runtime compares int with double, its checker refuses to."""
         self._evaluator().program(text)

@@ -39,7 +39,6 @@ _FURTHER: dict[str, str] = {
     "autoscalers are looked at sooner, and their status has no list of metrics without one": (
         "a-describe-hpa a-hpa-no-target"
     ),
-    "costs of rules are not estimated": "b-crd-cel-cost b-crd-cel-fieldpath-msg b-crd-cel-one-b b-crd-rule-39",
     "metrics.k8s.io is served, to readers too": "a-auth-forms a-describe-cluster-3",
     "needs a node": "a-cert-taint-others a-describe-cluster-6",
     "no RestartAllContainers": "b-pod-more-13 b-pod-restartrules-bad",

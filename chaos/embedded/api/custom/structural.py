@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from chaos.embedded.api import cel
+from chaos.embedded.api import cel, cel_costs
 from chaos.embedded.api.custom import fits, rules, values
 from chaos.embedded.api.custom.values import additional
 from chaos.embedded.api.errors import Cause, not_allowed, required, unsupported, wrong
@@ -41,7 +41,9 @@ def faults(schema: Schema, path: str, *, status: bool) -> list[Cause]:
     good = not found
     found += _node(schema, path, _Context(), root=True)
     if good and not found:
-        found += _rules(schema, path, _Place(root=True))
+        spent = _Spent()
+        found += _rules(schema, path, _Place(root=True), spent)
+        found += spent.faults(path)
     return found
 
 
@@ -421,29 +423,75 @@ class _Place:
 
     root: bool = False
     uncorrelated: str | None = None
+    times: int | None = 1  # how often the place can be in one object; None: as often as fits
 
 
-def _rules(schema: Schema, path: str, here: _Place) -> Causes:
-    for index, rule in enumerate(schema.get(rules.KEY) or ()):
-        yield from _compiled(schema, rule, f"{path}.{rules.KEY}[{index}]", here)
-    for name, one in sorted((schema.get("properties") or {}).items()):
-        yield from _rules(one, f"{path}.properties[{name}]", replace(here, root=False))
+class _Spent:
+    """The costs of all rules of a schema."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[int, str]] = []
+
+    def count(self, cost: int, path: str, what: str) -> Causes:
+        """Count an expression, and refuse one that alone costs too much."""
+        self._held.append((cost, path))
+        if cost > _COST_OF_ONE:
+            yield not_allowed(path, _over(f"estimated {what} cost", cost, _COST_OF_ONE))
+
+    def faults(self, path: str) -> Causes:
+        """Refuse a schema whose rules together cost too much, and name the four that cost most."""
+        total = min(sum(cost for cost, _ in self._held), cel_costs.MOST)
+        if total <= _COST_OF_ALL:
+            return
+        dear = sorted((one for one in self._held if one[0] >= _COST_OF_ALL // 100), key=lambda one: -one[0])
+        for _, field in dear[:4]:
+            words = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
+            yield not_allowed(field, words)
+        what = f"{rules.KEY} estimated rule cost total for entire OpenAPIv3 schema"
+        yield not_allowed(path, _over(what, total, _COST_OF_ALL))
+
+
+_COST_OF_ONE: Final = 10_000_000
+_COST_OF_ALL: Final = 100_000_000
+
+
+def _over(what: str, cost: int, limit: int) -> str:
+    factor = cost / limit
+    shown = "more than 100x" if factor > 100 else f"{factor:f}x" if factor < 1.5 else f"{factor:.1f}x"
+    return (
+        f"{what} exceeds budget by factor of {shown} (try simplifying the rule, or adding maxItems, maxProperties, and "
+        "maxLength where arrays, maps, and strings are declared)"
+    )
+
+
+def _rules(schema: Schema, path: str, here: _Place, spent: _Spent) -> Causes:
+    times = cel_costs.repeats(schema)
+    below = replace(here, root=False, times=None if here.times is None or times is None else here.times * times)
     if (more := additional(schema)) is not None:
-        yield from _rules(more, f"{path}.additionalProperties", replace(here, root=False))
+        yield from _rules(more, f"{path}.additionalProperties", below, spent)
+    for name, one in sorted((schema.get("properties") or {}).items()):
+        yield from _rules(one, f"{path}.properties[{name}]", below, spent)
     if isinstance(items := schema.get("items"), Mapping):
         lost = here.uncorrelated
         if schema.get("x-kubernetes-list-type") != "map":
             lost = lost or path
-        yield from _rules(items, f"{path}.items", _Place(uncorrelated=lost))
+        yield from _rules(items, f"{path}.items", replace(below, uncorrelated=lost), spent)
+    for index, rule in enumerate(schema.get(rules.KEY) or ()):
+        yield from _compiled(schema, rule, f"{path}.{rules.KEY}[{index}]", here, spent)
 
 
-def _compiled(schema: Schema, rule: Schema, path: str, here: _Place) -> Causes:
+def _compiled(schema: Schema, rule: Schema, path: str, here: _Place, spent: _Spent) -> Causes:
     try:
         scope = rules.scope_of(schema, root=here.root)
         expression = scope.compile(rule["rule"])
     except cel.Uncompilable as error:
         yield wrong(f"{path}.rule", _shown(rule), str(error))
         return
+    limits = cel_costs.bounds(cel.root(schema) if here.root else schema)
+    if limits is not None:
+        cost = cel_costs.estimated(scope.serialized(rule["rule"]), limits)
+        times = cel_costs.in_request(limits) if here.times is None else here.times
+        yield from spent.count(min(cost * times, cel_costs.MOST), f"{path}.rule", "rule")
     if rule.get("messageExpression"):
         try:
             scope.compile(rule["messageExpression"], result="string")
@@ -451,6 +499,10 @@ def _compiled(schema: Schema, rule: Schema, path: str, here: _Place) -> Causes:
             said = str(error)
             detail = said if said.startswith("messageExpression") else f"messageExpression {said}"
             yield wrong(f"{path}.messageExpression", _shown(rule), detail)
+        else:
+            if limits is not None:
+                cost = cel_costs.estimated(scope.serialized(rule["messageExpression"]), limits)
+                yield from spent.count(cost, f"{path}.messageExpression", "messageExpression")
     if "oldSelf" in expression.uses and here.uncorrelated is not None:
         why = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {here.uncorrelated}"
         yield wrong(f"{path}.rule", rule["rule"], why)
