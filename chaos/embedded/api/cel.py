@@ -47,10 +47,13 @@ class EvaluationFailed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression: its text, and the variables of its scope that it names."""
+    """A compiled expression: its text, the variables of its scope that it names, and the runtime's form of it, which
+    has the types of its parts where the check knows them.
+    """
 
     text: str
     uses: frozenset[str]
+    serialized: bytes
     _scope: Scope
 
     def evaluate(self, values: Mapping[str, Any]) -> Any:
@@ -90,19 +93,14 @@ class Scope:
         given = checked.return_type().name()
         if result != "any" and given != result.upper():
             raise OtherResult(_OTHER_RESULT[result], given.lower())
-        return Expression(text, _references(checked.serialize()) & self._names.keys(), self)
-
-    def serialized(self, text: str) -> bytes:
-        """An expression that `compile` has accepted, with the types of its parts where the check knows them."""
-        try:
-            return bytes(self._checker(text).compile(text).serialize())
-        except RuntimeError:
-            return bytes(self._evaluator().program(text).serialize())
+        serialized = bytes(checked.serialize())
+        return Expression(text, _references(serialized) & self._names.keys(), serialized, self)
 
     def _unchecked(self, text: str) -> Expression:
         """Compile without the check: the runtime compares int with double, its checker refuses to."""
-        self._evaluator().program(text)
-        return Expression(text, frozenset(name for name in self._names if re.search(rf"\b{name}\b", text)), self)
+        parsed = bytes(self._evaluator().program(text).serialize())
+        named = frozenset(name for name in self._names if re.search(rf"\b{name}\b", text))
+        return Expression(text, named, parsed, self)
 
     def _checker(self, text: str) -> Any:
         """A checking environment with the functions that the text may call: a millisecond, ten with all functions."""

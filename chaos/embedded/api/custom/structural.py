@@ -489,19 +489,19 @@ def _compiled(schema: Schema, rule: Schema, path: str, here: _Place, spent: _Spe
         return
     limits = cel_costs.bounds(cel.root(schema) if here.root else schema)
     if limits is not None:
-        cost = cel_costs.estimated(scope.serialized(rule["rule"]), limits)
+        cost = cel_costs.estimated(expression.serialized, limits)
         times = cel_costs.in_request(limits) if here.times is None else here.times
         yield from spent.count(min(cost * times, cel_costs.MOST), f"{path}.rule", "rule")
     if rule.get("messageExpression"):
         try:
-            scope.compile(rule["messageExpression"], result="string")
+            own = scope.compile(rule["messageExpression"], result="string")
         except cel.Uncompilable as error:
             said = str(error)
             detail = said if said.startswith("messageExpression") else f"messageExpression {said}"
             yield wrong(f"{path}.messageExpression", _shown(rule), detail)
         else:
             if limits is not None:
-                cost = cel_costs.estimated(scope.serialized(rule["messageExpression"]), limits)
+                cost = cel_costs.estimated(own.serialized, limits)
                 yield from spent.count(cost, f"{path}.messageExpression", "messageExpression")
     if "oldSelf" in expression.uses and here.uncorrelated is not None:
         why = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {here.uncorrelated}"
