@@ -47,11 +47,12 @@ class EvaluationFailed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A compiled expression: its text, the variables of its scope that it names, and the runtime's form of it, which
-    has the types of its parts where the check knows them.
+    """A compiled expression: its text, the type that it gives, the variables of its scope that it names, and the
+    runtime's form of it, which has the types of its parts where the check knows them.
     """
 
     text: str
+    gives: str
     uses: frozenset[str]
     serialized: bytes
     _scope: Scope
@@ -92,15 +93,16 @@ class Scope:
             raise Uncompilable(f"compilation failed: {message}") from None
         given = checked.return_type().name()
         if result != "any" and given != result.upper():
-            raise OtherResult(_OTHER_RESULT[result], given.lower())
+            raise OtherResult(_OTHER_RESULT[result], _type_name(given))
         serialized = bytes(checked.serialize())
-        return Expression(text, _references(serialized) & self._names.keys(), serialized, self)
+        named = _references(serialized) & self._names.keys()
+        return Expression(text, _type_name(given), named, serialized, self)
 
     def _unchecked(self, text: str) -> Expression:
         """Compile without the check: the runtime compares int with double, its checker refuses to."""
         parsed = bytes(self._evaluator().program(text).serialize())
         named = frozenset(name for name in self._names if re.search(rf"\b{name}\b", text))
-        return Expression(text, named, parsed, self)
+        return Expression(text, "bool", named, parsed, self)  # a comparison that the check refuses
 
     def _checker(self, text: str) -> Any:
         """A checking environment with the functions that the text may call: a millisecond, ten with all functions."""
@@ -108,6 +110,11 @@ class Scope:
         if "format" in words:
             words |= {"optional"}  # what a format finds
         wanted = frozenset(name for name in _library_names() if words.issuperset(name.split(".")))
+        if not words & {
+            "authorizer",
+            "variables",
+        }:  # from which alone they can be called: their names are frequent words
+            wanted -= _authorizer_names()
         if wanted not in self._checkers:
             if self._declared is None:
                 self._declared = _Declarations(self._names)
@@ -211,7 +218,37 @@ def _compiler_words(error: str) -> str:
     plain = _CODE.sub("", error)
     plain = re.sub(r" \[[A-Z_]+\]$", "", plain)
     plain = re.sub(r"(undefined field '[^']*') not found in struct '[^']*'", r"\1", plain)
+    plain = re.sub(r"(type '[^']*') cannot be the range of", r"\1 cannot be range of", plain)
+    plain = re.sub(r"expression of (type '[^']*') cannot be the operand of a select operation", _UNSELECTABLE, plain)
+    plain = re.sub(_QUALIFIED, _at_its_root, plain)
+    plain = re.sub(_MEMBER, _as_member, plain)
     return re.sub(rf"\b{_ROOT}\.\w+", "object", plain)
+
+
+_UNSELECTABLE: Final = r"\1 does not support field selection"
+_PLACE: Final = r"ERROR: <input>:(?P<line>\d+):(?P<column>\d+): "
+_QUALIFIED: Final = re.compile(
+    rf"{_PLACE}undeclared reference to '(?P<root>\w+)(?P<more>(?:\.\w+)+)'(?P<end>[^\n]*)\n(?P<text>[^\n]*)\n \| \.*\^"
+)
+_MEMBER: Final = re.compile(
+    rf"(?P<head>{_PLACE}found no matching overload for '(?P<name>\w+)' applied to ')"
+    r"\((?P<first>[^(),]+(?:\([^()]*\))?)(?:, )?(?P<rest>[^\n]*)\)'(?P<end>\n \| (?P<text>[^\n]*))"
+)
+
+
+def _at_its_root(found: re.Match[str]) -> str:
+    """An undeclared name where it begins, without what is selected of it."""
+    column = int(found["column"]) - len(found["more"].rpartition(".")[0]) - len(found["root"])
+    where = f"ERROR: <input>:{found['line']}:{column}: undeclared reference to '{found['root']}'{found['end']}"
+    return f"{where}\n{found['text']}\n | {'.' * (column - 1)}^"
+
+
+def _as_member(found: re.Match[str]) -> str:
+    """The arguments of a call on its first one, as cel-go shows them: `string.(int)`."""
+    before = found["text"][: int(found["column"]) - 1]
+    if not before.endswith(f".{found['name']}") or re.search(rf"\b(ip|sets|strings|format)\.{found['name']}$", before):
+        return found[0]
+    return f"{found['head']}{found['first']}.({found['rest']})'{found['end']}"
 
 
 def _evaluator_words(error: str) -> str:
@@ -231,6 +268,14 @@ _EVALUATOR: Final = (
     (r"Index error: index=(-?\d+).*", r"index out of bounds: \1"),
     (r"Iteration budget exceeded", "operation cancelled: actual cost limit exceeded"),
 )
+
+
+def _type_name(name: str) -> str:
+    """A type as cel-go prints it."""
+    if name.startswith(f"{_ROOT}."):
+        return "object"
+    plain = name if "." in name else name.lower()
+    return {"null": "null_type"}.get(plain, plain.replace("<", "(").replace(">", ")"))
 
 
 def _references(serialized: bytes) -> frozenset[str]:
@@ -265,6 +310,7 @@ def escape(name: str) -> str | None:
     return re.sub(r"__|[-./]", lambda found: _ESCAPES[found[0]], name)
 
 
+AUTHORIZER: Final[Schema] = {}  # the type of the variable `authorizer`, which has no schema
 AS_NAMED: Final = "x-as-named"  # of a schema of our own: its fields are reached by their names, reserved words too
 
 
@@ -316,6 +362,8 @@ class _Declarations:
         """The type of a schema; None where expressions have no access (apiserver/pkg/cel/common.SchemaDeclType)."""
         if schema is None or schema.get("x-kubernetes-int-or-string"):
             return ("DYN",)
+        if schema is AUTHORIZER:
+            return ("TYPE", "kubernetes.authorization.Authorizer")
         if schema.get("x-kubernetes-embedded-resource"):
             schema = root(schema)
         declared = schema.get("type")
@@ -380,8 +428,8 @@ def _type_of(kind: Kind) -> Any:
         return cel.Type.List(_type_of(kind[1]))
     if kind[0] == "MAP":
         return cel.Type.Map(cel.Type.STRING, _type_of(kind[1]))
-    if kind[0] == "MESSAGE":
-        return cel.Type(f"{_ROOT}.{kind[1]}")
+    if kind[0] in ("MESSAGE", "TYPE"):
+        return cel.Type(f"{_ROOT}.{kind[1]}" if kind[0] == "MESSAGE" else kind[1])
     return getattr(cel.Type, kind[0])
 
 
@@ -399,6 +447,13 @@ def _library_names() -> frozenset[str]:
     from chaos.embedded.api import cel_library
 
     return cel_library.names() | _STRINGS | {"optional"}
+
+
+@cache
+def _authorizer_names() -> frozenset[str]:
+    from chaos.embedded.api import cel_library
+
+    return cel_library.names_of_authorizer()
 
 
 def _environment(declared: _Declarations, wanted: frozenset[str], more: Sequence[Any], *, evaluated: bool) -> Any:

@@ -2,8 +2,8 @@
 URLs, regular expressions, semantic versions, lists and sets.
 
 Documented at https://kubernetes.io/docs/reference/using-api/cel/ (k8s.io/apiserver/pkg/cel/library). Not here, and so
-refused when an expression is compiled: `format.named`, comprehensions over two variables, and the authorizer, which
-only an admission policy has. Imported by cel alone, when the first expression is compiled.
+refused when an expression is compiled: `format.named` and comprehensions over two variables. Imported when the first
+expression is compiled.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import base64
 import ipaddress
 import re
 import urllib.parse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from functools import cache, lru_cache
@@ -23,12 +23,15 @@ import re2
 from cel_expr_python import cel
 from google.protobuf import descriptor_pb2, descriptor_pool, duration_pb2, message_factory, struct_pb2, timestamp_pb2
 
+from chaos.embedded.api import cel_authorizer
 from chaos.embedded.api.validation import names as names_of
 from chaos.embedded.quantity import canonical_quantity, parse_quantity
 
 PACKAGE: Final = "kubernetes"
 _OPAQUE: Final = ("Quantity", "IP", "CIDR", "URL", "Semver", "Format")
+AUTHORIZATION: Final = f"{PACKAGE}.authorization"
 _TEXT: Final = 9  # descriptor_pb2.FieldDescriptorProto.TYPE_STRING
+_MESSAGE: Final = 11  # TYPE_MESSAGE
 _OPTIONAL: Final = 1  # LABEL_OPTIONAL
 _INT64: Final = 1 << 63
 
@@ -38,8 +41,26 @@ def library_file() -> descriptor_pb2.FileDescriptorProto:
     """The opaque types as messages that hold their text: the runtime passes no other types through."""
     described = descriptor_pb2.FileDescriptorProto(name="kubernetes.proto", package=PACKAGE, syntax="proto3")
     for name in _OPAQUE:
-        message = described.message_type.add(name=name)
-        message.field.add(name="text", number=1, type=_TEXT, label=_OPTIONAL)
+        _add_opaque(described, name)
+    return described
+
+
+def _add_opaque(described: descriptor_pb2.FileDescriptorProto, name: str) -> descriptor_pb2.DescriptorProto:
+    message = described.message_type.add(name=name)
+    message.field.add(name="text", number=1, type=_TEXT, label=_OPTIONAL)
+    return message
+
+
+@cache
+def authorizer_file() -> descriptor_pb2.FileDescriptorProto:
+    """The types of an authorizer; the check of a request's own resource is a field of it."""
+    described = descriptor_pb2.FileDescriptorProto(name="authorization.proto", package=AUTHORIZATION, syntax="proto3")
+    for name in cel_authorizer.KINDS:
+        message = _add_opaque(described, name)
+        if name == "Authorizer":
+            check = f".{AUTHORIZATION}.ResourceCheck"
+            requested = cel_authorizer.REQUESTED
+            message.field.add(name=requested, number=2, type=_MESSAGE, type_name=check, label=_OPTIONAL)
     return described
 
 
@@ -51,6 +72,7 @@ def new_pool() -> descriptor_pool.DescriptorPool:
         module.DESCRIPTOR.CopyToProto(described)
         pool.Add(described)
     pool.Add(library_file())
+    pool.Add(authorizer_file())
     return pool
 
 
@@ -60,9 +82,14 @@ def shared_pool() -> descriptor_pool.DescriptorPool:
     return new_pool()
 
 
-def _opaque(name: str, text: str) -> Any:
-    found = shared_pool().FindMessageTypeByName(f"{PACKAGE}.{name}")
+def _opaque(name: str, text: str, package: str = PACKAGE) -> Any:
+    found = shared_pool().FindMessageTypeByName(f"{package}.{name}")
     return message_factory.GetMessageClass(found)(text=text)
+
+
+def of_authorizer(kind: str, text: str) -> Any:
+    """A message of an authorizer's types."""
+    return _opaque(kind, text, AUTHORIZATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +119,7 @@ def _signatures() -> dict[str, list[_Signature]]:
         *_versions(kinds["Semver"], text, whole, truth),
         *_lists(cel.Type.List(any_), any_, text, whole, truth),
         *_formats(kinds["Format"], text),
+        *_authorizers(),
     ):
         grouped.setdefault(one.name, []).append(one)
     return grouped
@@ -168,6 +196,23 @@ def _compared(key: Callable[[Any], Any], kind: Any, whole: Any, truth: Any) -> l
         _Signature("isGreaterThan", True, (kind, kind), truth, lambda a, b: key(a) > key(b)),
         _Signature("compareTo", True, (kind, kind), whole, lambda a, b: (key(a) > key(b)) - (key(a) < key(b))),
     ]
+
+
+# the authorizer
+
+
+def _authorizers() -> Iterator[_Signature]:
+    def kind(name: str) -> Any:
+        return cel.Type(f"{AUTHORIZATION}.{name}") if name in cel_authorizer.KINDS else getattr(cel.Type, name)
+
+    for (name, of), (takes, gives, does) in cel_authorizer.functions(of_authorizer).items():
+        yield _Signature(name, True, tuple(kind(one) for one in (of, *takes)), kind(gives), does)
+
+
+@cache
+def names_of_authorizer() -> frozenset[str]:
+    """The functions that can be called on what an authorizer gives alone."""
+    return frozenset(one.name for one in _authorizers())
 
 
 # quantities

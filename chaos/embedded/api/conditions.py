@@ -1,7 +1,7 @@
 """CEL in admission: the conditions of webhooks and the expressions of policies, compiled when they are written.
 
-Variables as in k8s.io/apiserver/pkg/admission/plugin/cel, except `authorizer`, which is refused as undeclared:
-`object`, `oldObject`, `request`, `namespaceObject`, with a policy's `params` and `variables`. Objects are untyped, as
+Variables as in k8s.io/apiserver/pkg/admission/plugin/cel: `object`, `oldObject`, `request`, `namespaceObject`,
+`authorizer` (not in messages), with a policy's `params` and `variables`. Objects are untyped, as
 those of custom resources are in Kubernetes; built-in kinds are not type-checked here either. The fields of `request`
 and `namespaceObject` are declared.
 """
@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
 
-from chaos.embedded.api import cel
+from chaos.embedded.api import cel, cel_authorizer
 from chaos.embedded.api.asked import Asked
+from chaos.embedded.api.auth import Authorizer
 from chaos.embedded.api.errors import Cause, StatusError, forbidden, required, wrong
 from chaos.embedded.api.webhook_review import review
 from chaos.embedded.resources import NAMESPACE, Object, Resource
@@ -77,17 +78,21 @@ Variables = tuple[tuple[str, str], ...]  # names and expressions, each of which 
 
 
 @lru_cache(maxsize=256)
-def scope(*, params: bool = False, variables: Variables = ()) -> cel.Scope:
-    """The variables that an expression may name."""
+def scope(*, params: bool = False, variables: Variables | None = None, message: bool = False) -> cel.Scope:
+    """The variables that an expression, or one that makes a `message`, may name; `variables`: of a policy that has any,
+    those before the expression.
+    """
     names: dict[str, Mapping[str, Any] | None] = {
         "object": None,
         "oldObject": None,
         "request": _REQUEST,
         "namespaceObject": _NAMESPACE,
     }
+    if not message:
+        names["authorizer"] = cel.AUTHORIZER
     if params:
         names["params"] = None
-    if variables:
+    if variables is not None:
         properties = {
             name: _schema_of(text, scope(params=params, variables=variables[:index]))
             for index, (name, text) in enumerate(variables)
@@ -112,13 +117,17 @@ def compiled(text: str, where: cel.Scope, result: cel.Result = "bool") -> cel.Ex
     return where.compile(text, result=result)
 
 
-def faults(text: str, field: str, where: cel.Scope, result: cel.Result = "bool") -> Iterator[Cause]:
-    """Errors of an expression that is being written."""
+def faults(
+    text: str, field: str, where: cel.Scope, result: cel.Result = "bool", *, of: Sequence[str] = ()
+) -> Iterator[Cause]:
+    """Errors of an expression that is being written; `of`: the types that its result may have, where more than one."""
     if not text.strip():
         yield required(field, "expression is not specified")
         return
     try:
-        compiled(text, where, result)
+        given = compiled(text, where, result).gives
+        if of and given not in of:
+            yield wrong(field, text, f"must evaluate to one of [{' '.join(of)}] but got {given}")
     except cel.OtherResult as error:
         yield wrong(field, text, f"{_WORDS[str(error)]} but got {error.given}")
     except cel.Uncompilable as error:
@@ -133,7 +142,10 @@ def values(store: Store, asked: Asked, resource: Resource) -> dict[str, Any]:
     within = None if asked.resource is NAMESPACE else store.find(NAMESPACE, "", asked.namespace)
     group, version, kind = asked.object_kind
     head = {"apiVersion": f"{group}/{version}" if group else version, "kind": kind}
+    from chaos.embedded.api import cel_library
+
     return {
+        "authorizer": cel_authorizer.of_request(asked, cel_library.of_authorizer),
         "object": None if asked.object is None else head | dict(asked.object),
         "oldObject": None if asked.old is None else head | dict(asked.old),
         "request": request,
@@ -174,7 +186,8 @@ def webhook_conditions_hold(store: Store, hook: Mapping[str, Any], asked: Asked,
         return True
     try:
         ignore = hook.get("failurePolicy") == "Ignore"
-        return all_hold(conditions, scope(), values(store, asked, resource), ignore=ignore)
+        with cel_authorizer.answering(Authorizer(store)):
+            return all_hold(conditions, scope(), values(store, asked, resource), ignore=ignore)
     except cel.EvaluationFailed as error:
         raise forbidden(asked.resource, asked.name, str(error)) from None
 

@@ -13,8 +13,9 @@ from typing import Any, Final
 
 import orjson
 
-from chaos.embedded.api import cel, conditions, matching
+from chaos.embedded.api import cel, cel_authorizer, conditions, matching
 from chaos.embedded.api.asked import Asked
+from chaos.embedded.api.auth import Authorizer
 from chaos.embedded.api.errors import StatusError
 from chaos.embedded.controllers.labels import matches as labels_match
 from chaos.embedded.resources import POLICY_BINDING, VALIDATING_POLICY, Object, Resource
@@ -58,6 +59,7 @@ class Policies:
     def __init__(self, store: Store, kinds: Kinds) -> None:
         self._store = store
         self._kinds = kinds
+        self._authorizer = Authorizer(store)
 
     def concerns(self, asked: Asked) -> bool:
         """Whether a policy with a binding may match the request."""
@@ -80,8 +82,9 @@ class Policies:
         if matching.is_exempt(asked):
             return
         refusals: list[_Refusal] = []
-        for policy, bindings in self._bound():
-            refusals += self._of_policy(policy, bindings, asked)
+        with cel_authorizer.answering(self._authorizer):
+            for policy, bindings in self._bound():
+                refusals += self._of_policy(policy, bindings, asked)
         if refusals:
             first = refusals[0]
             reason = first.decision.reason or "Invalid"
@@ -194,9 +197,10 @@ class _Evaluation:
         has_params = self._spec.get("paramKind") is not None
         if has_params:
             self._held["params"] = None if param is None else dict(param)
-        variables = tuple((one["name"], one["expression"]) for one in self._spec.get("variables") or [])
-        self._names = tuple(name for name, _ in variables)
+        variables = tuple((one["name"], one["expression"]) for one in self._spec.get("variables") or []) or None
+        self._names = tuple(name for name, _ in variables or ())
         self._scope = conditions.scope(params=has_params, variables=variables)
+        self._messages = conditions.scope(params=has_params, variables=variables, message=True)
         self._matched: bool | None = None
         self._trouble: Decision | None = None
 
@@ -255,6 +259,9 @@ class _Evaluation:
         for name in _named(expression):
             if name in self._names and name not in self._held.get("variables", {}):
                 self._define(name)
+        if result == "string":
+            held = {name: one for name, one in self._held.items() if name != "authorizer"}
+            return conditions.evaluated(expression, self._messages, held, result)
         return conditions.evaluated(expression, self._scope, self._held, result)
 
     def _define(self, name: str) -> None:

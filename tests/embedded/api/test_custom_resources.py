@@ -586,7 +586,10 @@ RULED: dict[str, Any] = {
         "spec": {
             "type": "object",
             "x-kubernetes-validations": [
-                {"rule": "self.low <= self.high", "messageExpression": "'low ' + string(self.low) + ' is above high'"},
+                {
+                    "rule": "self.low <= self.high",
+                    "messageExpression": "'low, ' + (self.low > 10 ? 'over ten' : 'up to ten') + ', is above high'",
+                },
                 {"rule": "!has(oldSelf.fixed) || self.fixed == oldSelf.fixed", "message": "fixed cannot change"},
                 {"rule": "self.low != 7", "message": "not seven", "reason": "FieldValueForbidden", "fieldPath": ".low"},
             ],
@@ -614,7 +617,7 @@ def test_rules_hold_for_new_objects_and_for_changes(call: Client, namespace: str
     code, said = call("POST", objects, widget(kind, spec={"low": 11}))
     assert (code, said["message"]) == (
         422,
-        f'{kind}.example.com "w" is invalid: spec: Invalid value: low 11 is above high',
+        f'{kind}.example.com "w" is invalid: spec: Invalid value: low, over ten, is above high',
     )
     code, said = call("POST", objects, widget(kind, spec={"low": 7}))
     assert said["details"]["causes"] == [

@@ -26,6 +26,7 @@ _REASONS: Final = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 _ACTIONS: Final = ("Audit", "Deny", "Warn")
 _MOST_ANNOTATIONS: Final = 20
 _LONGEST_VALUE: Final = 5 * 1024
+_ANNOTATED: Final = ("string", "null_type")  # what an annotation's value may be
 _ITEM: Final = "validations or auditAnnotations must contain at least one item"
 
 
@@ -46,6 +47,7 @@ def policy(obj: Object) -> Causes:
             yield required("spec.matchConstraints.resourceRules")
     yield from match_conditions(spec.get("matchConditions") or [], "spec.matchConditions", params=params is not None)
     known: list[tuple[str, str]] = []
+    named = bool(spec.get("variables"))
     for index, variable in enumerate(spec.get("variables") or []):
         where, name = f"spec.variables[{index}]", variable.get("name") or ""
         if not name.strip():
@@ -55,13 +57,16 @@ def policy(obj: Object) -> Causes:
         scope = conditions.scope(params=params is not None, variables=tuple(known))
         yield from conditions.faults(variable.get("expression") or "", f"{where}.expression", scope, "any")
         known.append((name, variable.get("expression") or ""))
-    scope = conditions.scope(params=params is not None, variables=tuple(known))
+    scope, messages = (
+        conditions.scope(params=params is not None, variables=tuple(known) if named else None, message=message)
+        for message in (False, True)
+    )
     validations, annotations = spec.get("validations") or [], spec.get("auditAnnotations") or []
     if not validations and not annotations:
         yield required("spec.validations", _ITEM)
         yield required("spec.auditAnnotations", _ITEM)
     for index, one in enumerate(validations):
-        yield from _validation(one, f"spec.validations[{index}]", scope)
+        yield from _validation(one, f"spec.validations[{index}]", scope, messages)
     if len(annotations) > _MOST_ANNOTATIONS:
         words = f"must not have more than {_MOST_ANNOTATIONS} auditAnnotations"
         yield wrong("spec.auditAnnotations", annotations, words)
@@ -75,13 +80,13 @@ def policy(obj: Object) -> Causes:
         elif len(text.strip().encode()) > _LONGEST_VALUE:
             yield required(f"{where}.valueExpression", f"must not exceed {_LONGEST_VALUE} bytes in length")
         else:
-            yield from conditions.faults(text.strip(), f"{where}.valueExpression", scope, "any")
+            yield from conditions.faults(text.strip(), f"{where}.valueExpression", scope, "any", of=_ANNOTATED)
         if key in keys:
             yield duplicate(f"{where}.key", key)
         keys.add(key)
 
 
-def _validation(one: Mapping[str, Any], where: str, scope: Any) -> Causes:
+def _validation(one: Mapping[str, Any], where: str, scope: Any, messages: Any) -> Causes:
     from chaos.embedded.api import conditions
 
     yield from conditions.faults(one.get("expression") or "", f"{where}.expression", scope)
@@ -89,7 +94,7 @@ def _validation(one: Mapping[str, Any], where: str, scope: Any) -> Causes:
     if expression and not expression.strip():
         yield wrong(f"{where}.messageExpression", expression, "must be non-empty if specified")
     elif expression:
-        yield from conditions.faults(expression, f"{where}.messageExpression", scope, "string")
+        yield from conditions.faults(expression, f"{where}.messageExpression", messages, "string")
     message = one.get("message") or ""
     if message and not message.strip():
         yield wrong(f"{where}.message", message, "must be non-empty if specified")
