@@ -12,7 +12,7 @@ import asyncio
 import math
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -201,6 +201,23 @@ class Store:
     def list(self, resource: Resource, namespace: str | None = None) -> list[Object]:
         """List a kind's objects, of one namespace or (None) of all, ordered by key."""
         objects = self._table(resource).objects
+        return [objects[key] for key in sorted(objects) if namespace is None or key[0] == namespace]
+
+    def list_at(self, resource: Resource, namespace: str | None, version: int) -> Sequence[Object]:
+        """List a kind's objects as they were at a version; raises Expired when the changes since are no longer kept."""
+        table = self._table(resource)
+        if version < table.oldest:
+            raise Expired(f"too old resource version: {version} ({table.oldest})")
+        objects = dict(table.objects)
+        for event in reversed(table.history):
+            if event.version <= version:
+                break
+            meta = event.object["metadata"]
+            key = (meta.get("namespace", ""), meta["name"])
+            if event.before is None:
+                objects.pop(key, None)
+            else:
+                objects[key] = event.before
         return [objects[key] for key in sorted(objects) if namespace is None or key[0] == namespace]
 
     def create(self, resource: Resource, obj: Object) -> Object:

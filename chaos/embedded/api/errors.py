@@ -7,7 +7,7 @@ on it.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -56,20 +56,23 @@ class StatusError(Exception):
         reason: str | None = None,
         details: dict[str, Any] | None = None,
         retry_after: int | None = None,
+        meta: Mapping[str, Any] | None = None,
     ) -> None:
+        """`meta`: of the Status, which is a list's where an answer can be continued."""
         super().__init__(message)
         self.code = code
         self.message = message
         self.reason = _REASONS.get(code, "") if reason is None else reason
         self.details = details
         self.retry_after = retry_after
+        self.meta = meta or {}
 
     def status(self) -> dict[str, Any]:
         """The `Status` object."""
         body: dict[str, Any] = {
             "kind": "Status",
             "apiVersion": "v1",
-            "metadata": {},
+            "metadata": dict(self.meta),
             "status": "Failure",
             "message": self.message,
         }

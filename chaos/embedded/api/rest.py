@@ -8,7 +8,7 @@ webhooks run, the verb starts again, unless the caller gave a resourceVersion.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -45,7 +45,7 @@ from chaos.embedded.api.errors import (
     unsupported_media,
     wrong,
 )
-from chaos.embedded.api.paging import read_continue, write_continue
+from chaos.embedded.api.paging import Page, page_asked, write_continue
 from chaos.embedded.api.patching import (
     decoded_patch,
     internal,
@@ -57,7 +57,7 @@ from chaos.embedded.api.patching import (
 )
 from chaos.embedded.clock import Clock
 from chaos.embedded.resources import CUSTOM_RESOURCE_DEFINITION, NAMESPACE, POD, Object, Resource
-from chaos.embedded.store import QUOTA, AlreadyExists, Conflict, NotFound, Store, copy, now
+from chaos.embedded.store import QUOTA, AlreadyExists, Conflict, Expired, NotFound, Store, copy, now
 
 PATCH_TYPES: Final = (
     "application/json-patch+json",
@@ -154,23 +154,16 @@ class Rest:
                 f"(*{internal(call.resource)}.{call.resource.list_kind})"
             )
         predicate = self.predicate(call)
-        limit = options.number(call.query, "limit")
-        version, after = self.store.version, None
-        if token := call.query.get("continue", ""):
-            version, after = read_continue(token)
-            if version > self.store.version:
-                raise bad_request("continue key is not valid: its resource version is later than the current one")
-        options.version_asked(call.query, self.store.version, listing=True)
-        objects = self.store.list(call.stored, call.namespace or None)
-        if after is not None:
-            bound = after
+        page = page_asked(call.query, self.store.version)
+        version, limit = self.store.version if page.version is None else page.version, page.limit
+        objects = self._held_at(call, page)
+        if page.after is not None:
+            bound = page.after
             objects = [obj for obj in objects if _key(obj) > bound]
         if predicate is not None:
             objects = [obj for obj in objects if predicate(obj)]
         meta: dict[str, Any] = {"resourceVersion": str(version)}
-        if call.query.get("resourceVersion") == "0" and after is None:
-            limit = None  # whatever is there is answered from memory, whole
-        if limit and 0 < limit < len(objects):
+        if limit is not None and limit < len(objects):
             meta["continue"] = write_continue(version, _key(objects[limit - 1]))
             if predicate is None:
                 meta["remainingItemCount"] = len(objects) - limit
@@ -198,6 +191,15 @@ class Rest:
                 "items": [{k: v for k, v in obj.items() if k not in ("kind", "apiVersion")} for obj in plain],
             }
         )
+
+    def _held_at(self, call: Call, page: Page) -> Sequence[Object]:
+        """The objects at the page's version; raises StatusError 410 when it is no longer kept."""
+        if page.version is None:
+            return self.store.list(call.stored, call.namespace or None)
+        try:
+            return self.store.list_at(call.stored, call.namespace or None, page.version)
+        except Expired:
+            raise page.expired() from None
 
     # ---- writing
 

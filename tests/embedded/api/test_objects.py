@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from chaos.embedded import store as stores
 from chaos.errors import ApiError
 from chaos.kube.client import Cluster
 from tests.embedded.api.conftest import World, config_map, deployment, pod
@@ -217,6 +218,43 @@ def test_a_list_in_pages_holds_everything_once(cluster: Cluster, namespace: str)
             break
         query["continue"] = page["metadata"]["continue"]
     assert seen == [f"c-{number:02}" for number in range(25)]
+
+
+def test_a_list_of_the_past_is_what_was_there(
+    cluster: Cluster, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, labels = f"/api/v1/namespaces/{namespace}/configmaps", {"labelSelector": "a"}
+
+    def labelled(name: str) -> dict[str, Any]:
+        return config_map(name, namespace) | {"metadata": {"name": name, "namespace": namespace, "labels": {"a": "b"}}}
+
+    def listed(**query: str) -> tuple[list[str], dict[str, Any]]:
+        found = cluster.request("GET", path, query=labels | query)
+        return [one["metadata"]["name"] for one in found["items"]], found["metadata"]
+
+    for number in range(5):
+        cluster.create(labelled(f"c-{number}"))
+    first, page = listed(limit="2")
+    version = page["resourceVersion"]
+    cluster.delete("ConfigMap", "c-3", namespace)
+    cluster.create(labelled("c-9"))
+    assert listed()[0] == ["c-0", "c-1", "c-2", "c-4", "c-9"]
+    rest, after = listed(**{"continue": page["continue"]})
+    assert (first + rest, after) == ([f"c-{number}" for number in range(5)], {"resourceVersion": version})
+    exact, meta = listed(resourceVersion=version, resourceVersionMatch="Exact")
+    assert (exact, meta["resourceVersion"]) == ([f"c-{number}" for number in range(5)], version)
+    assert listed(resourceVersion=version, limit="9")[0] == exact
+    assert listed(resourceVersion=version, resourceVersionMatch="NotOlderThan")[0] == listed()[0]
+    monkeypatch.setattr(stores, "HISTORY", 0)
+    cluster.patch("ConfigMap", "c-0", {"data": {"a": "b"}}, namespace)
+    with pytest.raises(ApiError, match="The resourceVersion for the provided list is too old") as error:
+        listed(resourceVersion=version, resourceVersionMatch="Exact")
+    assert refused(error) == (410, "Expired")
+    with pytest.raises(ApiError, match="use the continue token in this response") as error:
+        listed(**{"continue": page["continue"]})
+    assert refused(error) == (410, "Expired")
+    again = error.value.status["metadata"]["continue"]
+    assert listed(**{"continue": again})[0] == ["c-2", "c-4", "c-9"]
 
 
 def test_deleting_a_namespace_takes_all_that_it_holds(cluster: Cluster, namespace: str) -> None:

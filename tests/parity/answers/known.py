@@ -46,7 +46,6 @@ _FURTHER: dict[str, str] = {
     "no conversion by webhook, no optionalOldSelf": (
         "b-crd-conversion-none-client b-crd-more-4 b-crd-more-56 b-crd-more-57"
     ),
-    "no history is kept for lists": "c-exact-rv",
     "no node authorizer": "c-impersonate-6",
     "no tokens for nodes": "c-sa-token-node",
     "no user namespaces": "b-pod-os-6",
