@@ -258,6 +258,37 @@ def applied(
     return merged
 
 
+_IN_SCALE: Final[Path] = ("f:spec", "f:replicas")
+
+
+def of_scale(held: Sequence[Mapping[str, Any]], replicas: Path, scale: str) -> list[dict[str, Any]]:
+    """The managedFields of an object's Scale: who owns the number of replicas, as a field of the kind `scale`."""
+    return _encoded(
+        [
+            _Entry(replace(one.writer, api_version=scale), frozenset({_IN_SCALE}), one.time)
+            for one in _decoded(held)
+            if replicas in one.fields
+        ]
+    )
+
+
+def with_scale(
+    held: Sequence[Mapping[str, Any]], given: Sequence[Mapping[str, Any]], replicas: Path, version: str
+) -> list[dict[str, Any]]:
+    """The managedFields of an object whose Scale has become `given`: who owns the number there owns it here."""
+    owners = {replace(one.writer, api_version=version) for one in _decoded(given) if _IN_SCALE in one.fields}
+    kept: Entries = []
+    for one in _decoded(held):
+        if replace(one.writer, api_version=version) not in owners:
+            one = replace(one, fields=one.fields - {replicas})
+        else:
+            owners.discard(replace(one.writer, api_version=version))
+            one = replace(one, fields=one.fields | {replicas})
+        if one.fields:
+            kept.append(one)
+    return _encoded([*kept, *(_Entry(writer, frozenset({replicas})) for writer in owners)])
+
+
 def _prune(merged: dict[str, Any], before: frozenset[Path], said: Fields, others: Entries, schema: Any) -> None:
     """Remove what the applier said before, says no more, and nobody else owns."""
     owned = said.union(*(one.fields for one in others))

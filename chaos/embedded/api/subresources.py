@@ -23,7 +23,7 @@ from chaos.embedded.api.errors import (
     unsupported,
     wrong,
 )
-from chaos.embedded.api.patching import decoded_patch, patched_object
+from chaos.embedded.api.patching import decoded_patch, patched_object, refuse_other_type, refuse_undeclared
 from chaos.embedded.api.rest import PATCH_TYPES, Rest, check_preconditions, wants_table
 from chaos.embedded.api.selectors import selector_text
 from chaos.embedded.api.tokens import TokenIssuer
@@ -208,6 +208,29 @@ def _scale_of(resource: Resource, obj: Object) -> dict[str, Any]:
     }
 
 
+def _replicas_path(resource: Resource) -> tuple[str, ...]:
+    """The number of replicas as a path of managedFields."""
+    path = ("spec", "replicas") if resource.custom is None else custom.path_of_replicas(resource)
+    return tuple(f"f:{name}" for name in path)
+
+
+def _applied_scale(call: Call, old: Object) -> dict[str, Any]:
+    """The Scale after a server-side apply, with its managedFields; StatusError 409 on conflicts."""
+    asked, about = call.options(applying=True), replace(call, resource=_SCALE)
+    config = decode.parse(call.body, "application/yaml")
+    if isinstance(config, dict):
+        refuse_other_type(_SCALE, config)
+    given = decode.as_object(_SCALE, config, strictness="Ignore").object
+    refuse_undeclared(about, config)
+    if given["metadata"].get("managedFields"):
+        raise bad_request("metadata.managedFields must be nil")
+    held = _scale_of(call.resource, old)
+    owners = old["metadata"].get("managedFields") or []
+    held["metadata"]["managedFields"] = managed.of_scale(owners, _replicas_path(call.resource), _SCALE.api_version)
+    writer = about.writer(asked.manager, managed.APPLIED)
+    return managed.applied(_SCALE, held, given, writer=writer, force=asked.force, at=now())
+
+
 async def scale(rest: Rest, call: Call) -> Reply:
     """GET, PUT, PATCH of the scale subresource."""
     old = outward(call, rest.find(call))
@@ -226,12 +249,15 @@ async def scale(rest: Rest, call: Call) -> Reply:
                 )
             )
         return Reply(found)
-    dry = call.options().dry
+    kind = call.content_type.partition(";")[0].strip().lower()
+    applying = call.verb == "patch" and kind == APPLY
+    dry = call.options(applying=applying).dry
     if call.verb == "update":
         wanted = _body(call, _SCALE)
+    elif applying:
+        wanted = _applied_scale(call, old)
     else:
-        kind = call.content_type.partition(";")[0].strip().lower()
-        if kind not in PATCH_TYPES or kind == APPLY:
+        if kind not in PATCH_TYPES:
             raise bad_request(f"scale cannot be patched with Content-Type {kind or 'none'}")
         value = patched_object(_SCALE, _scale_of(call.resource, old), kind, decode.parse(call.body, "application/json"))
         wanted = decoded_patch(_SCALE, value, call.options().strictness).object
@@ -255,7 +281,12 @@ async def scale(rest: Rest, call: Call) -> Reply:
     meta = wanted.get("metadata") or {}
     if meta.get("resourceVersion"):
         new["metadata"]["resourceVersion"] = meta["resourceVersion"]
-    owned = managed.updated(call.resource, old, new, call.writer(call.options().manager), now())
+    if applying:
+        held = old["metadata"].get("managedFields") or []
+        path, version = _replicas_path(call.resource), call.resource.api_version
+        owned: Any = managed.with_scale(held, meta.get("managedFields") or [], path, version)
+    else:
+        owned = managed.updated(call.resource, old, new, call.writer(call.options().manager), now())
     if owned:
         new["metadata"]["managedFields"] = owned
     admitted = admit_update(rest.store, call.stored, old, new)

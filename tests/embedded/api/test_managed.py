@@ -126,3 +126,55 @@ def test_a_container_is_compared_by_its_name_and_not_its_place() -> None:
     assert {path for path in found.added if len(path) == 3} == {item}
     assert {path for path in found.removed if len(path) == 3} == {(*item[:2], 'k:{"name":"a"}')}
     assert found.modified == set()
+
+
+REPLICAS = ("f:spec", "f:replicas")
+
+
+def entry(
+    manager: str, *fields: str, operation: str = "Update", version: str = "apps/v1", sub: str = ""
+) -> dict[str, Any]:
+    owned: dict[str, Any] = {f"f:{name}": {} for name in fields}
+    through = {"subresource": sub} if sub else {}
+    head = {"manager": manager, "operation": operation, "apiVersion": version, "fieldsType": "FieldsV1"}
+    return head | {"fieldsV1": {"f:spec": owned}} | through
+
+
+SCALES: list[tuple[list[dict[str, Any]], list[dict[str, Any]], list[dict[str, Any]]]] = [  # before, of the Scale, after
+    (  # taken from an updater, who keeps the rest
+        [entry("a", "replicas", "paused")],
+        [entry("b", "replicas", operation="Apply", version="autoscaling/v1", sub="scale")],
+        [entry("b", "replicas", operation="Apply", sub="scale"), entry("a", "paused")],
+    ),
+    (  # taken from one who had nothing else
+        [entry("a", "replicas")],
+        [entry("b", "replicas", operation="Apply", version="autoscaling/v1", sub="scale")],
+        [entry("b", "replicas", operation="Apply", sub="scale")],
+    ),
+    (  # shared: the same number was applied
+        [entry("a", "replicas", "paused", operation="Apply")],
+        [
+            entry("a", "replicas", operation="Apply", version="autoscaling/v1"),
+            entry("b", "replicas", operation="Apply", version="autoscaling/v1", sub="scale"),
+        ],
+        [entry("a", "paused", "replicas", operation="Apply"), entry("b", "replicas", operation="Apply", sub="scale")],
+    ),
+    (  # given up
+        [entry("b", "replicas", operation="Apply", sub="scale"), entry("a", "paused")],
+        [],
+        [entry("a", "paused")],
+    ),
+]
+
+
+@pytest.mark.parametrize(("held", "given", "after"), SCALES)
+def test_who_owns_the_number_in_a_scale_owns_it_in_the_object(
+    held: list[dict[str, Any]], given: list[dict[str, Any]], after: list[dict[str, Any]]
+) -> None:
+    assert managed.with_scale(held, given, REPLICAS, "apps/v1") == after
+    assert managed.with_scale(after, managed.of_scale(after, REPLICAS, "autoscaling/v1"), REPLICAS, "apps/v1") == after
+
+
+def test_the_owners_of_a_scale_are_those_of_the_number() -> None:
+    held = [entry("a", "replicas", "paused"), entry("c", "paused")]
+    assert managed.of_scale(held, REPLICAS, "autoscaling/v1") == [entry("a", "replicas", version="autoscaling/v1")]

@@ -358,3 +358,35 @@ def test_an_event_is_the_same_in_both_its_groups(cluster: Cluster, namespace: st
     )
     new = cluster.request("GET", f"/apis/events.k8s.io/v1/namespaces/{namespace}/events/e")
     assert (new["note"], new["regarding"]["name"], new["apiVersion"]) == ("hello", "p", "events.k8s.io/v1")
+
+
+def test_a_scale_is_applied_and_a_conflict_names_its_owner(cluster: Cluster, namespace: str) -> None:
+    cluster.create(deployment("d", namespace, 2))
+    path = f"/apis/apps/v1/namespaces/{namespace}/deployments/d"
+
+    def apply(replicas: int, manager: str, **query: str) -> Any:
+        scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}}
+        body, kind = scale | {"spec": {"replicas": replicas}}, "application/apply-patch+yaml"
+        return cluster.request(
+            "PATCH", f"{path}/scale", body, query={"fieldManager": manager} | query, content_type=kind
+        )
+
+    with pytest.raises(
+        ApiError, match=r"Apply failed with 1 conflict: conflict with .* using autoscaling/v1: \.spec\.replicas"
+    ) as error:
+        apply(3, "one")
+    assert refused(error) == (409, "Conflict")
+    assert apply(3, "one", force="true")["spec"] == {"replicas": 3}
+    assert apply(3, "two")["spec"] == {"replicas": 3}
+    with pytest.raises(ApiError, match=r'conflict with "two": \.spec\.replicas'):
+        apply(4, "one")
+    assert cluster.get("Deployment", "d", namespace)["spec"]["replicas"] == 3
+    entries = cluster.get("Deployment", "d", namespace)["metadata"]["managedFields"]
+    owners = {one["manager"]: one for one in entries if "f:replicas" in one["fieldsV1"].get("f:spec", {})}
+    assert owners.keys() == {"one", "two"}
+    assert all(
+        (one["apiVersion"], one["operation"], one["subresource"]) == ("apps/v1", "Apply", "scale")
+        for one in owners.values()
+    )
+    assert apply(5, "one", force="true", dryRun="All")["spec"] == {"replicas": 5}
+    assert cluster.get("Deployment", "d", namespace)["spec"]["replicas"] == 3

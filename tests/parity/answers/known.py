@@ -42,7 +42,6 @@ _FURTHER: dict[str, str] = {
     "metrics.k8s.io is served, to readers too": "a-auth-forms a-describe-cluster-3",
     "needs a node": "a-cert-taint-others a-describe-cluster-6",
     "no RestartAllContainers": "b-pod-more-13 b-pod-restartrules-bad",
-    "no apply to a Scale": "c-ssa-status",
     "no conversion by webhook, no optionalOldSelf": (
         "b-crd-conversion-none-client b-crd-more-4 b-crd-more-56 b-crd-more-57"
     ),

@@ -351,12 +351,17 @@ def scale_of(resource: Resource, obj: Object) -> Json:
     }
 
 
-def with_replicas(resource: Resource, obj: Object, replicas: int) -> Json:
-    """The object with this number of replicas."""
+def path_of_replicas(resource: Resource) -> tuple[str, ...]:
+    """The path of the number of replicas in an object of the kind."""
     scale = of(resource).scale
     assert scale is not None
+    return tuple(str(scale["specReplicasPath"]).removeprefix(".").split("."))
+
+
+def with_replicas(resource: Resource, obj: Object, replicas: int) -> Json:
+    """The object with this number of replicas."""
     new = copy(obj)
-    *parents, last = str(scale["specReplicasPath"]).removeprefix(".").split(".")
+    *parents, last = path_of_replicas(resource)
     here = new
     for name in parents:
         here = here.setdefault(name, {})
