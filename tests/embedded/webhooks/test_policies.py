@@ -158,7 +158,7 @@ REFUSED: Sequence[tuple[dict[str, Any], str]] = [
     ({"expression": "nothing.here"}, "undeclared reference to 'nothing"),
     ({"expression": "'text'"}, "must evaluate to bool"),
     ({"expression": "params.a"}, "undeclared reference to 'params"),
-    ({"expression": "authorizer.group('').resource('pods').check('get').allowed()"},
+    ({"expression": "true", "messageExpression": "authorizer.path('/x').check('get').reason()"},
      "undeclared reference to 'authorizer'"),
     ({"expression": "variables.x"}, "undeclared reference to 'variables"),
     ({"expression": "true", "messageExpression": "1"}, "must evaluate to string"),
