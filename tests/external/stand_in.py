@@ -85,8 +85,8 @@ ISTIO: Final = StandIn(
     {"app": "istiod"},
     ("istio-injection", "enabled"),
     signs={"sidecar.istio.io/status": "injected"},
-    agent=True,
 )
+CONFIGURED: Final = replace(ISTIO, agent=True)
 ISTIO_CLASSIC: Final = replace(ISTIO, mode="sidecar")
 
 WAYPOINTS: Final = replace(AMBIENT, mode="ambient-namespace")
@@ -147,7 +147,7 @@ def give_agent(pod: Object, container: str) -> None:
         for one in pod["spec"].get(part) or []:
             if one["name"] == container:
                 one.setdefault("volumeMounts", []).append({"name": "agent", "mountPath": "/opt/agent"})
-                path = "/opt/agent:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+                path = "/opt/agent:/opt/sharedfate/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
                 one.setdefault("env", []).append({"name": "PATH", "value": path})
 
 

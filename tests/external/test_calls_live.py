@@ -221,23 +221,19 @@ def test_behind_a_mesh_its_proxies_answers_are_told_from_the_applications_and_ea
         "outside": ({}, "status 503.*or not enrolled as its callers take it.*a proxy of the mesh made that answer"),
         "denied": ({}, "status 403.*a policy of the mesh denies it.*a proxy of the mesh made that answer"),
         "greeter": ({"protocol": "tcp", "answer": "any"}, "timeout.*protocol detection that waits for a client whose"),
-        "uncaught": (
-            {"protocol": "tcp", "send": "PING\r\n", "answer": 7},
-            "reset.*a client that the mesh does not carry",
-        ),
     }
     objects = [SPACE, {**SPACE, "metadata": {"name": "vault"}}]
     bare: list[Object] = []
     for name in causes:
         space = "vault" if name == "denied" else "shop"
-        kind = "greets" if name == "greeter" else "pong" if name == "uncaught" else "503"
+        kind = "greets" if name == "greeter" else "503"
         made = odd.deployment(name, space, node=THERE, KIND=kind)
-        made[1]["spec"]["ports"][0] |= {"name": "http", "appProtocol": "tcp" if name == "uncaught" else "http"}
+        made[1]["spec"]["ports"][0] |= {"name": "http", "appProtocol": "http"}
         if name == "unready":
             (container,) = made[0]["spec"]["template"]["spec"]["containers"]
             container["readinessProbe"] = {"exec": {"command": ["false"]}, "periodSeconds": 1}
         (bare if name == "outside" else objects).extend(made)
-        (bare if name == "uncaught" else objects).extend(odd.client(f"to-{name}", "shop", node=HERE))
+        objects += odd.client(f"to-{name}", "shop", node=HERE)
     policy = policy_config_map("vault", "only", [Rule(paths=("/only",))], run="calls")
     policy["metadata"]["labels"] = {LABEL_POLICY.replace("sharedfate", foreign.NAME): "enabled"}
     calls = []

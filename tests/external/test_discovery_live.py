@@ -14,11 +14,10 @@ import pytest
 import yaml
 
 from chaos.commands.which import connected
-from chaos.kube.applying import apply_all, delete_all, is_ready
+from chaos.kube.applying import apply_all, is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.objects import is_live
 from chaos.mesh import manifests
-from chaos.names import ANNOTATION_BUDGET_HOLD, SYSTEM_NAMESPACE
 from tests.external.stand_in import WAYPOINTS, installed
 from tests.stranger.clusters import command
 
@@ -139,21 +138,6 @@ def mark(cluster: Cluster, pod: Object, **changes: Any) -> None:
     cluster.patch("Pod", pod["metadata"]["name"], {"metadata": changes}, pod["metadata"]["namespace"])
 
 
-def free_node_proxies(cluster: Cluster) -> None:
-    """Have the node proxies' pods made anew without a share of the budget, and wait until both are."""
-    (kind,) = [one for one in cluster.list("DaemonSet", SYSTEM_NAMESPACE) if "proxy" in one["metadata"]["name"]]
-    name = kind["metadata"]["name"]
-    change = {"spec": {"template": {"metadata": {"annotations": {ANNOTATION_BUDGET_HOLD: "no-budget"}}}}}
-    cluster.patch("DaemonSet", name, change, SYSTEM_NAMESPACE)
-
-    def done() -> bool:
-        pods = cluster.list("Pod", SYSTEM_NAMESPACE, labels="app=node-proxy")
-        marked = all(ANNOTATION_BUDGET_HOLD in pod["metadata"]["annotations"] for pod in pods)
-        return marked and len(pods) == len(NODES) and is_ready(cluster.get("DaemonSet", name, SYSTEM_NAMESPACE))
-
-    cluster.wait("the node proxies without a limit", done, seconds=90)
-
-
 def test_the_reference_mesh_gets_no_advice_and_each_planted_flaw_exactly_one(cluster: Cluster, tmp_path: Path) -> None:
     objects = rendered("ambient-namespace", tmp_path)
     apply_all(cluster, objects)
@@ -201,19 +185,6 @@ def test_the_reference_mesh_gets_no_advice_and_each_planted_flaw_exactly_one(clu
         lambda: move(cluster, "server", "tenant-b", NODES[1:]),
         lambda: None,
     )
-
-
-def test_a_shared_node_proxy_without_a_limit_gives_one_piece_of_advice(cluster: Cluster, tmp_path: Path) -> None:
-    objects = rendered("node", tmp_path)
-    gone = [{"kind": "Namespace", "metadata": {"name": name}} for name in (*SPACES, SYSTEM_NAMESPACE)]
-    delete_all(cluster, gone)
-    apply_all(cluster, objects)
-    await_ready(cluster, objects)
-    file = discovered(cluster, tmp_path)
-    assert described(cluster, file)[1] == []
-    free_node_proxies(cluster)
-    (said,) = described(cluster, file)[1]
-    assert "have no CPU limit and are shared by tenant-a, tenant-b: one may slow the others" in said
 
 
 def test_a_mesh_that_stands_in_for_istio_is_told_and_its_waypoint_of_one_is_the_one_flaw(tmp_path: Path) -> None:

@@ -13,7 +13,17 @@ import pytest
 from chaos.commands.which import connected
 from chaos.kube.client import Cluster
 from chaos.names import SYSTEM_NAMESPACE
-from tests.external.stand_in import CLASSIC, ISTIO, ISTIO_CLASSIC, LINKERD, NAME, WAYPOINTS, StandIn, installed
+from tests.external.stand_in import (
+    CLASSIC,
+    CONFIGURED,
+    ISTIO,
+    ISTIO_CLASSIC,
+    LINKERD,
+    NAME,
+    WAYPOINTS,
+    StandIn,
+    installed,
+)
 from tests.stranger.clusters import command
 
 pytestmark = pytest.mark.privileged
@@ -130,7 +140,7 @@ def test_last_calls_are_answered_and_a_stand_in_that_balances_otherwise_than_amb
         ("linkerd", LINKERD, "proxy-killed,client-shut-down,job-completes,control-plane-down"),
         ("linkerd-classic", CLASSIC, "client-shut-down,job-completes"),
         ("istio-sidecar", ISTIO, "proxy-killed,job-completes"),
-        ("istio-sidecar", ISTIO, "proxy-reconfigured,control-plane-upgraded"),
+        ("istio-sidecar", CONFIGURED, "proxy-reconfigured,control-plane-upgraded"),
         ("istio-sidecar-classic", ISTIO_CLASSIC, "job-completes"),
         ("istio-ambient-waypoint", WAYPOINTS, "waypoint-killed,job-completes"),
         ("istio-ambient-service-waypoint", WAYPOINTS, "waypoint-killed"),
