@@ -11,12 +11,14 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast
 
+from chaos.apps.service import Filling
 from chaos.apps.wire import BadMessage, cut_chunked, header
 
 if TYPE_CHECKING:
     from chaos.apps.service import Answer, AppPort
 
 _MAX_HEAD: Final = 65536
+_PIECE: Final = 262_144  # bytes of a filling that are made at a time
 _REASONS: Final = {
     200: b"OK",
     202: b"Accepted",
@@ -31,7 +33,7 @@ _REASONS: Final = {
 class Http1(asyncio.Protocol):
     """One connection. `upgrade` makes the protocol that takes over after HTTP/2's preface; None refuses HTTP/2."""
 
-    __slots__ = ("buffer", "busy", "looping", "service", "transport", "upgrade")
+    __slots__ = ("buffer", "busy", "filling", "looping", "paused", "service", "transport", "upgrade")
 
     def __init__(self, service: AppPort, upgrade: Callable[[], asyncio.Protocol] | None = None) -> None:
         self.service = service
@@ -39,6 +41,8 @@ class Http1(asyncio.Protocol):
         self.buffer = b""
         self.busy = False  # a request is being answered: the next waits in the buffer
         self.looping = False  # inside `_next`, which goes on by itself
+        self.filling: Filling | None = None  # of the answer's body, what is still to be sent
+        self.paused = False  # the peer does not keep up
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -131,13 +135,40 @@ class Http1(asyncio.Protocol):
                 len(body),
                 extra,
                 b"connection: close\r\n" if closing else b"",
-                body,
+                body if isinstance(body, bytes) else b"",
             )
         )
+        if isinstance(body, bytes):
+            self._answered(closing=closing)
+        else:
+            self.busy, self.filling = True, body
+            self._fill()
+
+    def _answered(self, *, closing: bool) -> None:
         if closing:
             self.transport.close()
         elif self.buffer and not self.looping:
             asyncio.get_running_loop().call_soon(self._resume)
+
+    def _fill(self) -> None:
+        """Send one piece of the body, and the next when the peer keeps up."""
+        left = self.filling
+        if left is None or self.paused or self.transport.is_closing():
+            return
+        self.transport.write(bytes(left[:_PIECE]))
+        self.filling = left[_PIECE:] if len(left) > _PIECE else None
+        if self.filling is not None:
+            asyncio.get_running_loop().call_soon(self._fill)
+        else:
+            self.busy = False
+            self._answered(closing=self.service.draining)
+
+    def pause_writing(self) -> None:
+        self.paused = True
+
+    def resume_writing(self) -> None:
+        self.paused = False
+        self._fill()
 
     def _resume(self) -> None:
         if not self.busy:

@@ -15,7 +15,7 @@ from h2.events import ConnectionTerminated, DataReceived, RequestReceived, Strea
 from h2.exceptions import ProtocolError, StreamClosedError
 
 if TYPE_CHECKING:
-    from chaos.apps.service import Answer, AppPort
+    from chaos.apps.service import Answer, AppPort, Filling
 
 _GRPC_STATUS = {400: b"3", 404: b"12", 500: b"13", 503: b"14"}
 
@@ -102,7 +102,7 @@ class Http2Stream:
         self.grpc = fields.get(b"content-type", b"").startswith(b"application/grpc")
         self.head = b"".join(b"\r\n%b: %b" % (name, value) for name, value in headers if name[:1] != b":")
         self.body = bytearray()
-        self.rest = memoryview(b"")
+        self.rest: memoryview | Filling = memoryview(b"")
         self.trailers: list[tuple[bytes, bytes]] = []
         self.sent_headers = False
 
@@ -129,7 +129,7 @@ class Http2Stream:
                 body = body if status == 200 else b""
             else:
                 headers.append((b"content-length", b"%d" % len(body)))
-            self.rest = memoryview(body)
+            self.rest = memoryview(body) if isinstance(body, bytes) else body
             connection.h2.send_headers(self.id, headers, end_stream=not body and not self.trailers)
             self.sent_headers = True
             if not body and not self.trailers:

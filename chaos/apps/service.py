@@ -11,15 +11,33 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from chaos.apps.misbehaviour import Action, Misbehaviour, Temper
 from chaos.apps.wire import header
 from chaos.control_key import HEADER, Gate
 
-Answer = tuple[int, bytes, bytes]  # status, header lines each with its CRLF, body
-
 MAX_ANSWER: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Filling:
+    """So many bytes of a body, made as they are sent: many large answers that wait for a slow reader cost no memory."""
+
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __bytes__(self) -> bytes:
+        return b"x" * self.size
+
+    def __getitem__(self, part: slice) -> Filling:
+        return Filling(len(range(self.size)[part]))
+
+
+Answer = tuple[int, bytes, bytes | Filling]  # status, header lines each with its CRLF, body
 
 
 class RequestConnection(Protocol):
@@ -79,7 +97,7 @@ class AppPort:
             return 200, extra, body
         if path.startswith(b"/bytes/") and path[7:].isdigit():
             size = int(path[7:])
-            return (200, extra, b"x" * size) if size <= MAX_ANSWER else (400, extra, b"too many bytes")
+            return (200, extra, Filling(size)) if size <= MAX_ANSWER else (400, extra, b"too many bytes")
         if path == b"/headers":
             lines = [line.partition(b":") for line in head.split(b"\r\n")[1:]]
             seen = {name.decode("latin-1").lower(): value.strip().decode("latin-1") for name, _, value in lines}

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 import time
 import urllib.error
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -28,6 +31,11 @@ def exchange(port: int, *parts: bytes, seconds: float = 0.5) -> bytes:
         except TimeoutError:
             pass
         return found
+
+
+def resident(pid: int) -> int:
+    """Bytes that the process holds in memory."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 @pytest.mark.live
@@ -74,6 +82,32 @@ def test_streams_echo_in_order_and_give_as_much_as_was_asked(programs: Programs)
         while len(found) < wanted:
             found += sock.recv(65536)
     assert found == FRAME.pack(3, 8, 7) + b"server-1abc" + FRAME.pack(5, 8, 8) + b"server-1xxxxx"
+
+
+@pytest.mark.live
+def test_a_large_answer_comes_whole_and_the_next_after_it(programs: Programs) -> None:
+    server, size = programs.server(), 3_000_001
+    asked = b"GET /bytes/%d HTTP/1.1\r\nhost: x\r\n\r\n" % size
+    answer = exchange(server.http, asked + b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\nok", seconds=2.0)
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert b"content-length: %d" % size in head
+    assert rest[:size] == b"x" * size
+    assert rest[size:].startswith(b"HTTP/1.1 200")
+    assert rest.endswith(b"\r\n\r\nok")
+
+
+@pytest.mark.live
+def test_large_answers_that_nobody_reads_cost_no_memory(programs: Programs) -> None:
+    server = programs.server()
+    asked = b"GET /bytes/67108864 HTTP/1.1\r\nhost: x\r\n\r\n"
+    before = resident(server.process.pid)
+    with ExitStack() as stack:
+        for _ in range(20):
+            sock = stack.enter_context(socket.create_connection(("127.0.0.1", server.http), timeout=5))
+            sock.sendall(asked)
+            assert sock.recv(1)
+        assert fetch(server.http, "/echo") == b""  # others are served meanwhile
+        assert resident(server.process.pid) - before < 32 << 20  # one answer is larger
 
 
 @pytest.mark.live
