@@ -40,6 +40,7 @@ KEEP_IN_PLACE: Final = {
     "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
 }
 CONDITION_CAPTURED: Final = f"{GROUP}/captured"  # pod readiness gate of node and ambient modes
+REASON_RELEASED: Final = "Released"  # of that condition: the pod has left the mesh, and has nothing to wait for
 
 # Namespaces and objects
 SYSTEM_NAMESPACE: Final = f"{NAME}-system"  # control plane, node proxies, helpers, watchdog: all the privileged

@@ -16,8 +16,8 @@ from chaos.faults.helper_pod import manifest
 from chaos.faults.injection import held_receipts, undo_overdue
 from chaos.faults.model import Receipt
 from chaos.kube.client import Cluster
-from chaos.kube.objects import has_condition
-from chaos.names import CONDITION_CAPTURED, LABEL_MESH, LABEL_MODE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
+from chaos.kube.placement import is_captured
+from chaos.names import LABEL_MESH, LABEL_MODE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 Object = dict[str, Any]
 _CLUSTER_WIDE: Final = ("ClusterRoleBinding", "ClusterRole")
@@ -153,7 +153,7 @@ def captured_by_node(pods: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
     """Map each node to the UIDs of its pods whose condition says that they are captured."""
     found: dict[str, list[str]] = {}
     for pod in pods:
-        if has_condition(pod, CONDITION_CAPTURED):
+        if is_captured(pod):
             found.setdefault(pod["spec"]["nodeName"], []).append(pod["metadata"]["uid"])
     return found
 

@@ -12,7 +12,16 @@ from typing import Any, Final
 
 from chaos.fields import whole_number
 from chaos.kube.client import Cluster
-from chaos.kube.objects import container, container_status, containers, controller, is_live, sole_owner, workload_name
+from chaos.kube.objects import (
+    container,
+    container_status,
+    containers,
+    controller,
+    is_live,
+    sole_owner,
+    true_conditions,
+    workload_name,
+)
 from chaos.kube.quantity import byte_count
 from chaos.model.fate import identities_held
 from chaos.model.modes import Layer, PlacedBy, ProxyKind, ProxyMode, Route, Scope, balancing_of, layer_name
@@ -20,6 +29,7 @@ from chaos.model.placement import Place, Placement, Pod, Proxy, Role
 from chaos.names import (
     ANNOTATION_BUDGET,
     ANNOTATION_PROXY_CONTAINER,
+    CONDITION_CAPTURED,
     LABEL_LAYER,
     LABEL_ROLE,
     LABEL_RUN,
@@ -30,6 +40,7 @@ from chaos.names import (
     NO_WAYPOINT,
     NODE_PROXY,
     PLACEBO,
+    REASON_RELEASED,
     SYSTEM_NAMESPACE,
     WAYPOINT,
 )
@@ -128,6 +139,12 @@ def application(pod: Object, mode: ProxyMode) -> Pod | None:
         service_account=pod["spec"].get("serviceAccountName", "default"),
         ip=pod.get("status", {}).get("podIP", ""),
     )
+
+
+def is_captured(pod: Object) -> bool:
+    """Whether a node agent has captured the pod's traffic, and not released it since."""
+    found = true_conditions(pod).get(CONDITION_CAPTURED)
+    return found is not None and found.get("reason") != REASON_RELEASED
 
 
 def stands_apart(pod: Object, mode: ProxyMode) -> bool:

@@ -35,12 +35,20 @@ class Issued:
 
 
 class Authority:
-    """Issues leaf certificates. Thread-safe: holds no state but its key."""
+    """Issues leaf certificates. Thread-safe: holds no state but its key.
 
-    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
+    Attributes:
+        root_pem: its own certificate.
+        trusted: what its members trust: that, and other roots while one follows another.
+        fingerprint: of its public key.
+    """
+
+    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey, *, also: bytes = b"") -> None:
         self._certificate = certificate
         self._key = key
         self.root_pem = certificate.public_bytes(serialization.Encoding.PEM)
+        self.trusted = self.root_pem + also
+        self.fingerprint = fingerprint(key.public_key())
 
     @classmethod
     def new(cls, now: datetime.datetime | None = None) -> Authority:
@@ -68,13 +76,15 @@ class Authority:
         return cls(certificate, key)
 
     @classmethod
-    def loaded(cls, certificate_pem: bytes, key_pem: bytes) -> Authority:
-        """Load a stored root; raises ValueError when certificate and key do not match."""
+    def loaded(cls, certificate_pem: bytes, key_pem: bytes, also: bytes = b"") -> Authority:
+        """Load a stored root; raises ValueError when certificate and key do not match. `also`: other roots that are
+        trusted, PEM.
+        """
         certificate = x509.load_pem_x509_certificate(certificate_pem)
         key = serialization.load_pem_private_key(key_pem, password=None)
         if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
             raise ValueError("the authority's key does not belong to its certificate")
-        return cls(certificate, key)
+        return cls(certificate, key, also=also)
 
     @property
     def key_pem(self) -> bytes:

@@ -26,10 +26,10 @@ from chaos.kube.applying import (
 from chaos.kube.client import Cluster
 from chaos.kube.control_key import opened_http, stored_key
 from chaos.kube.nodes import NodeChoice
-from chaos.kube.objects import has_condition, is_ready_pod
-from chaos.kube.placement import describe, read_placement
+from chaos.kube.objects import is_ready_pod
+from chaos.kube.placement import describe, is_captured, read_placement
 from chaos.mesh import manifests
-from chaos.mesh.authority import stored_authority
+from chaos.mesh.authority import plane_authority
 from chaos.mesh.budget import Budget, Reference, divide
 from chaos.mesh.handle import NewPod, PlanePart
 from chaos.mesh.inject import told_digests
@@ -43,7 +43,6 @@ from chaos.model.modes import ProxyMode
 from chaos.model.placement import Placement
 from chaos.names import (
     AUTHORITY_SECRET,
-    CONDITION_CAPTURED,
     CONTROL_PLANE,
     CONTROL_SECRET,
     LABEL_MESH,
@@ -179,7 +178,7 @@ class Mesh:
         wait for it.
         """
         if namespaces:
-            root = stored_authority(self.cluster, run=self.run).root_pem.decode()
+            root = plane_authority(self.cluster, run=self.run).root_pem.decode()
             data = proxy_config(self.mode.name, root)
             in_parallel(self.cluster.apply, [config_map(name, data, self.run) for name in namespaces])
 
@@ -204,6 +203,11 @@ class Mesh:
             yield
         finally:
             self.set_features(before)
+
+    def set_certificate_life(self, certificate_seconds: float, *, seconds: float = 30.0) -> None:
+        """Change the life of the proxies' certificates, and wait until every proxy holds new ones."""
+        self.certificate_seconds = certificate_seconds
+        self._set_settings(seconds)
 
     def set_defects(self, defects: Iterable[Defect], *, seconds: float = 30.0) -> None:
         """Break the running mesh on purpose, or repair it (none), so that its checks are seen to catch it.
@@ -235,17 +239,24 @@ class Mesh:
         key, version = f"{meta['namespace']}/{meta['name']}", meta["resourceVersion"]
         self._await_pushed(f"with {key} at version {version}", lambda seen: seen.get(key) == version, seconds)
 
+    def await_taken(self, *, since: float, seconds: float = 30.0) -> None:
+        """Wait until every connected proxy has acknowledged configuration that is newer than `since`, the
+        `snapshot_at` of a page of the control plane before. Raises NotReady.
+        """
+
+        def done() -> bool:
+            page = self.control_plane()
+            return page["snapshot_at"] > since and not _behind(page)
+
+        self.cluster.wait("every proxy has taken the change", done, seconds=seconds, every=0.1)
+
     def _await_pushed(self, what: str, seen: Callable[[Mapping[str, str]], bool], seconds: float) -> None:
         behind = [f"the control plane has not seen the settings {what}"]
 
         def done() -> bool:
             page = self.control_plane()
             if seen(page["settings"]):
-                behind[:] = [
-                    f"{proxy['namespace']}/{proxy['pod']}"
-                    for proxy in page["proxies"]
-                    if not proxy["current"] or any(kind["pending"] for kind in proxy["resources"].values())
-                ]
+                behind[:] = _behind(page)
             return not behind
 
         try:
@@ -299,7 +310,7 @@ class Mesh:
         if staying and not self.mode.in_pod:
             self.cluster.wait(
                 "every pod is released from capture",
-                lambda: not [pod for name in staying for pod in self.cluster.list("Pod", name) if _captured(pod)],
+                lambda: not [pod for name in staying for pod in self.cluster.list("Pod", name) if is_captured(pod)],
                 seconds=seconds,
             )
 
@@ -343,5 +354,11 @@ class Mesh:
         return pods_of_run(self.cluster, self.run)
 
 
-def _captured(pod: Mapping[str, Any]) -> bool:
-    return has_condition(pod, CONDITION_CAPTURED)
+def _behind(page: Mapping[str, Any]) -> list[str]:
+    """The connected proxies that have not acknowledged what is pushed now. Pure."""
+    return [f"{proxy['namespace']}/{proxy['pod']}" for proxy in page["proxies"] if is_behind(proxy)]
+
+
+def is_behind(proxy: Mapping[str, Any]) -> bool:
+    """Whether a connected proxy, as on the control plane's page, has not acknowledged what is pushed now. Pure."""
+    return not proxy["current"] or any(kind["pending"] for kind in proxy["resources"].values())

@@ -14,7 +14,7 @@ from typing import Any
 
 from chaos.engine.features.context import CheckContext
 from chaos.errors import ExperimentFailure
-from chaos.mesh.authority import stored_authority
+from chaos.mesh.authority import plane_authority
 from chaos.model.fate import identities_held, path
 from chaos.model.placement import Pair, Proxy
 from chaos.names import spiffe_id
@@ -95,7 +95,7 @@ def check_refusals(context: CheckContext) -> list[Check]:
                 "uid": proxy.uid,
                 "container_id": proxy.container_id.rpartition("//")[2],
                 "identities": asked,
-                "trusted": stored_authority(context.cluster, run=context.mesh.run).root_pem.decode(),
+                "trusted": plane_authority(context.cluster, run=context.mesh.run).root_pem.decode(),
             }
         ),
     )

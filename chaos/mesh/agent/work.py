@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from chaos.errors import ApiError, EnvironmentUnfit
-from chaos.kube.objects import has_condition, rfc3339
-from chaos.kube.placement import stands_apart
+from chaos.kube.objects import rfc3339
+from chaos.kube.placement import is_captured, stands_apart
 from chaos.mesh import capture
 from chaos.mesh.agent.sandboxes import Sandbox, find_sandboxes, link, listening_ports, prune
 from chaos.mesh.modes import known_modes, mode_named
@@ -29,6 +29,7 @@ from chaos.names import (
     PORT_HBONE,
     PORT_INBOUND,
     PORT_OUTBOUND,
+    REASON_RELEASED,
 )
 
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def _wanted(pod: Object, node: str) -> PodTask | None:
         or stands_apart(pod, mode)
     ):
         return None
-    captured = has_condition(pod, CONDITION_CAPTURED)
+    captured = is_captured(pod)
     names = (meta["uid"], meta["namespace"], meta["name"])
     annotated = (meta.get("annotations") or {}).get(ANNOTATION_SANDBOX, "")
     if not all(isinstance(one, str) for one in (*names, annotated)):
@@ -243,8 +244,13 @@ class NodeAgent:
         log.info("%s/%s is released", pod.namespace, pod.name)
 
     def _condition(self, pod: PodTask, captured: bool) -> None:
-        now = rfc3339()
-        condition = {"type": CONDITION_CAPTURED, "status": "True" if captured else "False", "lastTransitionTime": now}
+        """Say that the pod is captured, or released: either way nothing is left that its readiness waits for."""
+        condition = {
+            "type": CONDITION_CAPTURED,
+            "status": "True",
+            "reason": "Captured" if captured else REASON_RELEASED,
+            "lastTransitionTime": rfc3339(),
+        }
         self.api.patch(
             "Pod",
             pod.name,

@@ -12,7 +12,7 @@ from pathlib import Path
 from chaos.control_key import Gate
 from chaos.kube.client import Cluster
 from chaos.kube.control_key import stored_key
-from chaos.mesh.authority import stored_authority
+from chaos.mesh.authority import plane_authority, stored_authority
 from chaos.mesh.controlplane.cache import KINDS, ObjectCache
 from chaos.mesh.controlplane.reconcilers import Reconcilers
 from chaos.mesh.controlplane.server import Plane, start_server
@@ -31,12 +31,13 @@ async def run(cluster: Cluster, *, labelled: str, host: str, port: int, status_p
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
     root = await asyncio.to_thread(stored_authority, cluster, run=labelled)
+    own = await asyncio.to_thread(plane_authority, cluster, run=labelled)
     key = await asyncio.to_thread(stored_key, cluster, run=labelled)
 
     def published() -> dict[str, str]:
         config = plane.cache.config()
         assert config is not None
-        return proxy_config(config["mode"], root.root_pem.decode())
+        return proxy_config(config["mode"], own.root_pem.decode())
 
     reconcilers = Reconcilers(cluster, published=published)
 
@@ -44,7 +45,7 @@ async def run(cluster: Cluster, *, labelled: str, host: str, port: int, status_p
         reconcilers.on_snapshot(cache, lambda: reconcilers.on_snapshot(plane.cache, plane.refresh))
 
     mutable = os.environ.get(MUTATIONS_VARIABLE) == "allowed"
-    plane = Plane(cluster, root, build=build, on_snapshot=on_snapshot, mutable=mutable)
+    plane = Plane(cluster, root, own=own, build=build, on_snapshot=on_snapshot, mutable=mutable)
     watches = Watches(cluster, KINDS, fold=plane.fold, whole=plane.whole)
     watches.start()
     server, _ = await start_server(plane, f"{host}:{port}")

@@ -45,6 +45,7 @@ class Handed:
     reason: str = ""
     serial: str = ""
     public_key_sha256: str = ""
+    issuer_sha256: str = ""  # of the public key of the root that issued it
     not_after: float = 0.0
 
 
@@ -62,7 +63,11 @@ class HandedLog:
 
 
 class ProxySecrets:
-    """The secrets of one proxy's stream."""
+    """The secrets of one proxy's stream.
+
+    Args:
+        seconds: life of its certificates. Set to another, each is issued anew when it is next asked for.
+    """
 
     def __init__(
         self, proxy: Proxy, authority: Authority, log: HandedLog, *, seconds: float, clock: Callable[[], float]
@@ -71,13 +76,14 @@ class ProxySecrets:
         self._who = f"{proxy.namespace}/{proxy.pod}"
         self._authority = authority
         self._log = log
-        self._seconds = seconds
+        self.seconds = seconds
         self._clock = clock
         self._issued: dict[str, tuple[Issued, SecretResource]] = {}
         self._refused: set[str] = set()
-        self._life = 0.0  # what the certificates were issued with, when a fault asked for it
+        self._life = seconds  # what the certificates were issued with
+        self._expiring = False  # a fault asked for it: they are not renewed
         root = Secret(name=ROOT_SECRET)
-        root.validation_context.trusted_ca.inline_bytes = authority.root_pem
+        root.validation_context.trusted_ca.inline_bytes = authority.trusted
         self._root = _packed(root)
 
     def wanted(
@@ -88,25 +94,28 @@ class ProxySecrets:
         `life`: seconds that a fault asks for instead of the usual ones; such certificates are left to expire.
         """
         now, found = self._clock(), {}
+        asked_life = life or self.seconds
+        if asked_life != self._life or bool(life) is not self._expiring:
+            self._issued.clear()
+            self._life, self._expiring = asked_life, bool(life)
         for name in asked:
             if name == ROOT_SECRET:
                 found[name] = self._root
             elif name in allowed:
                 self._refused.discard(name)
-                found[name] = self._certificate(name, now, life)
+                found[name] = self._certificate(name, now)
             elif name not in self._refused:
                 self._refused.add(name)
                 reason = f"a {ProxyRole.of(self._proxy)} of {self._proxy.key} may not hold it"
                 self._log.add(Handed(now, self._who, self._proxy.uid, self._proxy.node, name, True, reason))
         for name in self._issued.keys() - found.keys():
             del self._issued[name]
-        self._life = life
         return found
 
-    def _certificate(self, name: str, now: float, life: float) -> SecretResource:
-        if name in self._issued and life == self._life and (life or now < self._renewal(self._issued[name][0])):
+    def _certificate(self, name: str, now: float) -> SecretResource:
+        if name in self._issued and (self._expiring or now < self._renewal(self._issued[name][0])):
             return self._issued[name][1]
-        issued = self._authority.issue(name, seconds=life or self._seconds)
+        issued = self._authority.issue(name, seconds=self._life)
         secret = Secret(name=name)
         secret.tls_certificate.certificate_chain.inline_bytes = issued.certificate
         secret.tls_certificate.private_key.inline_bytes = issued.key
@@ -121,6 +130,7 @@ class ProxySecrets:
                 name,
                 serial=issued.serial,
                 public_key_sha256=issued.public_key_sha256,
+                issuer_sha256=self._authority.fingerprint,
                 not_after=issued.not_after,
             )
         )
@@ -132,8 +142,8 @@ class ProxySecrets:
 
     def next_renewal(self) -> float | None:
         """When the first certificate is due to be reissued."""
-        if self._life:
-            return None  # they are to expire
+        if self._expiring:
+            return None
         return min((self._renewal(issued) for issued, _ in self._issued.values()), default=None)
 
 

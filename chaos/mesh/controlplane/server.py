@@ -62,19 +62,26 @@ class ConnectedProxy:
 
 
 class Plane:
-    """Keeps the snapshot, and serves it. All methods on one event loop."""
+    """Keeps the snapshot, and serves it. All methods on one event loop.
+
+    Args:
+        authority: of the proxies' certificates.
+        own: of the control plane's own certificate; None: the same.
+    """
 
     def __init__(
         self,
         cluster: Cluster,
         authority: Authority,
         *,
+        own: Authority | None = None,
         build: Build,
         on_snapshot: Callable[[ObjectCache], None] = lambda cache: None,
         mutable: bool = False,
     ) -> None:
         self.cluster = cluster
         self.authority = authority
+        self.own = own or authority
         self.cache = ObjectCache(mutable=mutable)
         self.snapshot: MeshSnapshot | None = None
         self.snapshot_at = 0.0
@@ -158,8 +165,7 @@ class Plane:
             del self.refusals[:-500]
             log.warning("refused a stream from %s: %s", context.peer(), error)
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
-        seconds = float((self.cache.config() or {}).get("certificate_seconds", 3600))
-        secrets = ProxySecrets(proxy, self.authority, self.handed, seconds=seconds, clock=time.time)
+        secrets = ProxySecrets(proxy, self.authority, self.handed, seconds=self._certificate_seconds(), clock=time.time)
         stream = ConnectedProxy(proxy, secrets, time.time())
         self.streams.add(stream)
         reader = asyncio.create_task(self._read(context, stream))
@@ -217,8 +223,13 @@ class Plane:
             stream.built, stream.snapshot = self._build(stream.proxy, snapshot).by_type, snapshot
         asked = stream.session.subscribed(SECRET)
         life = self.injected_failures.certificate_seconds
+        stream.secrets.seconds = self._certificate_seconds()
         secrets = stream.secrets.wanted(asked, snapshot.identities(stream.proxy), life=life) if asked else {}
         return stream.session.plan({**stream.built, SECRET: secrets}, time.monotonic())
+
+    def _certificate_seconds(self) -> float:
+        """The usual life of a proxy's certificate, by the mesh's settings."""
+        return float((self.cache.config() or {}).get("certificate_seconds", 3600))
 
     @staticmethod
     def _patience(stream: ConnectedProxy) -> float | None:
@@ -291,7 +302,7 @@ async def start_server(plane: Plane, address: str) -> tuple[grpc.aio.Server, int
     made_at = time.time()
 
     def configuration() -> Any:
-        issued = plane.authority.issue_server(*SERVER_NAMES, seconds=SERVER_CERTIFICATE_SECONDS)
+        issued = plane.own.issue_server(*SERVER_NAMES, seconds=SERVER_CERTIFICATE_SECONDS)
         return grpc.ssl_server_certificate_configuration([(issued.key, issued.certificate)])
 
     def fresh() -> Any:  # called for each handshake, on gRPC's own thread; None keeps the one in use
