@@ -28,6 +28,7 @@ from chaos.faults.crash_loop import CrashLoop
 from chaos.faults.cut_node import CutNode
 from chaos.faults.delete_pod import DeletePod
 from chaos.faults.drain import Drain
+from chaos.faults.full_files import FullFiles
 from chaos.faults.hog import Hog
 from chaos.faults.injection import begin, end
 from chaos.faults.kill import Kill
@@ -61,6 +62,7 @@ ROWS: dict[str, Make] = {
     "kill (SIGKILL)": lambda w: (Kill(), w.server("proxy")),
     "kill (SIGTERM)": lambda w: (Kill(signal=15), w.server("proxy")),
     "pause": lambda w: (Pause(), w.server("proxy")),
+    "full-files": lambda w: (FullFiles(), w.server()),
     "throttle": lambda w: (Throttle(millicores=20), w.server("proxy")),
     "partition": lambda w: (Partition(), w.server("proxy")),
     "drop (one port)": lambda w: (Drop(ports=(8080,)), w.server()),

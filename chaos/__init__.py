@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from chaos.faults.cut_node import CutNode as CutNode
     from chaos.faults.delete_pod import DeletePod as DeletePod
     from chaos.faults.drain import Drain as Drain
+    from chaos.faults.full_files import FullFiles as FullFiles
     from chaos.faults.hog import Hog as Hog
     from chaos.faults.injection import inject_all as inject_all
     from chaos.faults.injection import injected as injected
@@ -140,6 +141,7 @@ __all__ = [
     "Flow",
     "Forbidden",
     "FullConnections",
+    "FullFiles",
     "GuardTripped",
     "Harm",
     "History",
@@ -232,6 +234,7 @@ _HOMES = {
     "chaos.faults.cut_node": "CutNode",
     "chaos.faults.delete_pod": "DeletePod",
     "chaos.faults.drain": "Drain",
+    "chaos.faults.full_files": "FullFiles",
     "chaos.faults.hog": "Hog",
     "chaos.faults.injection": "inject_all injected",
     "chaos.faults.kill": "Kill",

@@ -36,6 +36,7 @@ _READING_NS: Final = 1_500_000_000  # a reading of CPU use covers the second bef
 LEASE_SECONDS: Final = 12.0  # a kubelet renews its node's lease every 10 s
 HOG_CORES: Final = 0.05  # that a neighbour which eats CPU must have got: on a full machine it gets little
 HOG_MEMORY: Final = 0.8  # of the memory that it was to hold
+SPARE_FILES: Final = 3  # descriptors that a process may have closed since they were last taken from it
 MISANSWER_SECONDS: Final = 5.0  # within which a proxy that misanswers meets a request that it does
 _RENEWAL_SLACK: Final = 1.0  # seconds by which a lease renewed after the fault is newer than it
 _CLOCK_SLACK_NS: Final = 2_000_000_000  # Kubernetes' stamps are whole seconds
@@ -84,6 +85,8 @@ class SecondWitness:
                         self.seen["answers"] = self._answers()
                     else:
                         self.seen["states"] = self._states(receipt)
+                case Witness.FILES:
+                    self.seen["files"] = self._looked_at(receipt)["files"]
                 case Witness.PACKETS | Witness.LINK:
                     self.seen["packets"] = self._packets(receipt)
                     self.seen["own"] = int(receipt.evidence.get("own_packets", 0))
@@ -254,10 +257,13 @@ class SecondWitness:
         return True
 
     def _states(self, receipt: Receipt) -> list[str]:
-        """Read the kernel's state letters of the container's processes, with a helper of the trial's own."""
+        """Read the kernel's state letters of the container's processes."""
+        return [str(letter) for letter in self._looked_at(receipt)["states"]]
+
+    def _looked_at(self, receipt: Receipt) -> Mapping[str, Any]:
+        """Look at the container's processes, with a helper of the trial's own."""
         arguments = helper_pod.container_arguments(self.target)
-        found = helper_pod.run(self.cluster, receipt, "look", arguments, awaited="present", seconds=10).seen
-        return [str(letter) for letter in found["states"]]
+        return helper_pod.run(self.cluster, receipt, "look", arguments, awaited="present", seconds=10).seen
 
     def _packets(self, receipt: Receipt) -> Mapping[str, int]:
         """Read the kernel's counters of the fault's rules, with a helper of the trial's own."""
@@ -331,6 +337,10 @@ def detect_no_effect(
                 return "" if seen.get("answers") is False else f"{target} went on answering its probe"
             states = seen.get("states") or ()  # without a probe that was answered, silence would say nothing
             return "" if states and set(states) == {"T"} else f"{target}: the kernel does not say that it is stopped"
+        case Witness.FILES:
+            files = [one for one in seen.get("files") or () if one]
+            spare = [one for one in files if one["spare"] > SPARE_FILES]
+            return "" if files and not spare else f"{target} may still open files, by the kernel"
         case Witness.PACKETS:
             packets = seen.get("packets") or {}
             if not packets.get("namespaces"):

@@ -27,6 +27,7 @@ FAULTS: Final[Mapping[str, str]] = {
     "kill": "chaos.faults.kill:Kill",
     "crash-loop": "chaos.faults.crash_loop:CrashLoop",
     "pause": "chaos.faults.pause:Pause",
+    "full-files": "chaos.faults.full_files:FullFiles",
     "throttle": "chaos.faults.throttle:Throttle",
     "overload": "chaos.faults.overload:Overload",
     "out-of-memory": "chaos.faults.out_of_memory:OutOfMemory",

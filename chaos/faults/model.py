@@ -39,6 +39,7 @@ class Witness(StrEnum):
     CONTAINER = "container"  # container ID and start time, from the API server
     PODS = "pods"  # UIDs of the target's pods
     SILENCE = "silence"  # the target does not answer where its readiness probe asks, or, by the kernel, is stopped
+    FILES = "files"  # the kernel's limit of the target's open files, and what it has open
     PACKETS = "packets"  # the kernel's counters of the fault's rules
     LINK = "link"  # the kernel's counters of a link that delays, loses or slows
     LIMIT = "limit"  # the limit that the kubelet says, and the CPU that was used

@@ -1,10 +1,10 @@
-"""Runs inside a helper pod: signals one container's processes from the node's own PID namespace.
+"""Runs inside a helper pod: acts on one container's processes from the node's own PID namespace.
 
-`python -m chaos.inpod.process_helper kill|crash-loop|pause|resume|look --uid POD --container ID …`, in a privileged
-pod with hostPID on the target's node. From inside the container's own PID namespace SIGKILL and SIGSTOP to its first
-process silently do nothing, so they must come from here. Prints one JSON line a phase: `{"phase": …, "at": ns, …}`;
-exits 3 when the target is not there and 4 when nothing was seen to change. Standard library only: its start-up is
-part of every fault's delay.
+`python -m chaos.inpod.process_helper ACTION --uid POD --container ID …` (kill, crash-loop, pause, resume, fill-files,
+free-files, look), in a privileged pod with hostPID on the target's node. From inside the container's own PID namespace
+SIGKILL and SIGSTOP to its first process silently do nothing, so they must come from here. Prints one JSON line a phase:
+`{"phase": …, "at": ns, …}`; exits 3 when the target is not there and 4 when nothing was seen to change. Standard
+library only: its start-up is part of every fault's delay.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import ctypes
 import json
 import os
+import resource
 import select
 import signal
 import socket
@@ -24,6 +25,7 @@ from typing import Any, Final
 VANISHED: Final = 3
 NO_EFFECT: Final = 4
 _EVERY: Final = 0.005  # seconds between two attempts to reach a successor
+_EVERY_CLOSED: Final = 0.05  # seconds between two looks at what a process has closed: the kernel tells nobody
 _PATIENCE: Final = 0.25  # seconds for one answer
 
 
@@ -156,6 +158,107 @@ def set_stopped(uid: str, container_id: str, stopped: bool, seconds: float = 2.0
     return []
 
 
+def file_limits(pid: int) -> tuple[int, int]:
+    """Return a process's soft and hard limit of open files, as everybody may read them."""
+    line = next(one for one in Path(f"/proc/{pid}/limits").read_text().splitlines() if one.startswith("Max open files"))
+    soft, hard = line.split()[3:5]
+    return int(soft), int(hard)
+
+
+def files_of(pid: int) -> dict[str, int]:
+    """Return how many descriptors a process has open, its limit, and how many it could still open; empty when it is
+    gone.
+    """
+    try:
+        taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        limit, _ = file_limits(pid)
+    except OSError:
+        return {}
+    return {"open": len(taken), "limit": limit, "spare": limit - sum(number < limit for number in taken)}
+
+
+def set_file_limit(pid: int, soft: int, hard: int) -> None:
+    """Set a process's limit of open files. Where root itself may not (a machine that withholds CAP_SYS_RESOURCE), the
+    process's own user may.
+    """
+    try:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+    except PermissionError:
+        status = Path(f"/proc/{pid}/status").read_text().splitlines()
+        user, group = (
+            int(next(line for line in status if line.startswith(word)).split()[1]) for word in ("Uid:", "Gid:")
+        )
+        child = os.fork()
+        if not child:
+            try:
+                os.setgroups([])
+                os.setresgid(group, group, group)
+                os.setresuid(user, user, user)
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, (soft, hard))
+                os._exit(0)
+            finally:
+                os._exit(1)
+        if os.waitpid(child, 0)[1]:
+            raise
+
+
+def fill_files(pids: list[int], before: dict[int, int]) -> None:
+    """Cut each process's limit of open files to the first descriptor that it has free; keep the limits before."""
+    for pid in pids:
+        try:
+            taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+            first = next(number for number in range(len(taken) + 1) if number not in taken)
+            soft, hard = file_limits(pid)
+            before.setdefault(pid, soft)
+            if first < soft:
+                set_file_limit(pid, first, hard)
+        except OSError:
+            continue  # it ended while we looked
+
+
+def free_files(pids: list[int], before: dict[int, int]) -> dict[int, int]:
+    """Set each process's limit of open files again; return the limits that it has then.
+
+    Args:
+        before: the limits by process. One that is not known, of a process that was begun meanwhile, gets the largest of
+            these; where none is known, as much as it may have.
+    """
+    found = {}
+    for pid in pids:
+        try:
+            _, hard = file_limits(pid)
+            soft = before.get(pid, max(before.values(), default=hard))
+            set_file_limit(pid, soft, hard)
+            found[pid] = file_limits(pid)[0]
+        except OSError:
+            continue
+    return found
+
+
+def hold_files(pids: list[int], seconds: float) -> int:
+    """Keep a container from opening any file until SIGTERM or the deadline. A descriptor that it closes is taken from
+    it within _EVERY_CLOSED.
+    """
+    at, end = time.time_ns(), time.monotonic() + seconds
+    before: dict[int, int] = {}
+    told = False
+    try:
+        while (left := end - time.monotonic()) > 0:
+            fill_files(pids, before)
+            seen = [files_of(pid) for pid in before]
+            if not told and seen and all(one.get("spare", 0) == 0 for one in seen):
+                say("injected", effect=at, limits=before, files=seen)
+                told = True
+            if not told and time.time_ns() - at > 2e9:
+                return NO_EFFECT
+            if signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, min(left, _EVERY_CLOSED)):
+                break
+    finally:
+        free_files(list(before), before)
+    say("recovered", effect=time.time_ns())
+    return 0
+
+
 def hold(seconds: float) -> str:
     """Wait for SIGTERM or the deadline; return which it was."""
     received = signal.sigtimedwait({signal.SIGTERM, signal.SIGINT}, seconds)
@@ -164,7 +267,7 @@ def hold(seconds: float) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="chaos.inpod.process_helper")
-    parser.add_argument("action", choices=["kill", "crash-loop", "pause", "resume", "look"])
+    parser.add_argument("action", choices=["kill", "crash-loop", "pause", "resume", "fill-files", "free-files", "look"])
     parser.add_argument("--uid", required=True)
     parser.add_argument("--container", required=True)
     parser.add_argument("--signal", type=int, default=int(signal.SIGKILL))
@@ -172,6 +275,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--serving", default="", help="PORT[/path] by which the killed container's successor shows that it serves"
     )
+    parser.add_argument("--limits", type=json.loads, default={}, help="of open files, by process: as they were")
     options = parser.parse_args(arguments)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     pids = processes(options.uid, options.container)
@@ -179,7 +283,13 @@ def main(arguments: list[str] | None = None) -> int:
         say("vanished")
         return VANISHED
     if options.action == "look":
-        say("present", pids=pids, states=[state(pid) for pid in pids])
+        say("present", pids=pids, states=[state(pid) for pid in pids], files=[files_of(pid) for pid in pids])
+        return 0
+    if options.action == "fill-files":
+        return hold_files(pids, options.seconds)
+    if options.action == "free-files":
+        now = free_files(pids, {int(pid): soft for pid, soft in options.limits.items()})
+        say("recovered", effect=time.time_ns(), limits=now)
         return 0
     if options.action == "crash-loop":
         return crash_loop(options.uid, pids, options.signal, options.seconds)

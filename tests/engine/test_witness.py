@@ -49,6 +49,10 @@ STARTED, EARLIER = "2027-01-15T08:00:01Z", "2027-01-15T07:00:00Z"
         (Witness.SILENCE, {"answered_before": None, "states": ["T", "S"]}, "does not say"),
         (Witness.SILENCE, {"answered_before": None, "states": []}, "does not say"),
         (Witness.SILENCE, {"answered_before": False, "answers": False}, "does not say"),
+        (Witness.FILES, {"files": [{"spare": 0}, {"spare": 2}, {}]}, ""),
+        (Witness.FILES, {"files": [{"spare": 0}, {"spare": 9}]}, "may still open files"),
+        (Witness.FILES, {"files": [{}]}, "may still open files"),  # every process had gone
+        (Witness.FILES, {}, "may still open files"),
         (Witness.PACKETS, {"packets": {"namespaces": 2, "dropped": 9}}, ""),
         (Witness.PACKETS, {"packets": {"namespaces": 2, "dropped": 0}}, "met none"),
         (Witness.PACKETS, {"packets": {"namespaces": 0, "dropped": 0}}, "no rule"),

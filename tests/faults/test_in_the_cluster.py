@@ -24,6 +24,7 @@ from chaos.faults.cut_node import CutNode
 from chaos.faults.delete_pod import DeletePod
 from chaos.faults.drain import Drain
 from chaos.faults.dry_run import dry_run
+from chaos.faults.full_files import FullFiles
 from chaos.faults.guards import Guard
 from chaos.faults.helper_pod import LABEL_HELPED
 from chaos.faults.hog import Hog
@@ -119,6 +120,13 @@ def test_a_full_connection_table_refuses_the_new_and_carries_the_old(world: Worl
     with injected(world.cluster, FullConnections(), world.server(), run=RUN):
         world.ill("fresh")
         world.well("kept")
+    world.well("fresh")
+
+
+def test_a_server_without_a_file_descriptor_takes_no_connection_until_it_has_some(world: World) -> None:
+    with injected(world.cluster, FullFiles(), world.server(), run=RUN) as (receipt,):
+        world.ill("fresh")
+        assert all(one["spare"] == 0 for one in receipt.evidence["files"])
     world.well("fresh")
 
 

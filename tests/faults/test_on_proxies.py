@@ -9,6 +9,7 @@ import pytest
 from chaos.engine.targets import container_of, proxy_on_path
 from chaos.engine.witness import SecondWitness
 from chaos.errors import Misuse
+from chaos.faults.full_files import FullFiles
 from chaos.faults.injection import injected
 from chaos.faults.kill import Kill
 from chaos.faults.misanswer import Misanswer
@@ -30,6 +31,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "faults.md"
 # A kill comes last: a container that was killed twice comes back late.
 FAULTS: tuple[Fault, ...] = (
     Pause(),
+    FullFiles(),
     Partition(),
     Drop(),
     Reset(),

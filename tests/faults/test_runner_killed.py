@@ -27,6 +27,7 @@ from chaos.faults.crash_loop import CrashLoop
 from chaos.faults.cut_node import CutNode
 from chaos.faults.delete_pod import DeletePod
 from chaos.faults.drain import Drain
+from chaos.faults.full_files import FullFiles
 from chaos.faults.hog import Hog
 from chaos.faults.injection import injected
 from chaos.faults.kill import Kill
@@ -80,6 +81,7 @@ OF_TENANTS: dict[str, Make] = {
         Overload(server=f"tenant-{t}/server", start_rate=200, max_rate=400, seconds=8),
         w.client(tenant=t),
     ),
+    "full-files": lambda w, t: (FullFiles(), w.server(tenant=t)),
     "delete-pod": lambda w, t: (DeletePod(grace=0), w.server(tenant=t)),
     "restart": lambda w, t: (Restart(), w.workload(namespace=f"tenant-{t}")),
     "recreate": lambda w, t: (Recreate(), w.workload(namespace=f"tenant-{t}")),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import signal
 import subprocess
 import sys
@@ -42,6 +44,73 @@ def test_a_containers_processes_are_found_by_its_cgroup_first_process_first(tmp_
     fake_proc(tmp_path, 40, cgroup.replace("abc", "def"))
     fake_proc(tmp_path, 50, cgroup.replace("1b", "2c"))
     assert helper.processes("0a-1b", "abc", tmp_path) == [30, 20]
+
+
+OPENING = """
+import os, sys
+if len(sys.argv) > 1:
+    os.setgid(int(sys.argv[1]))
+    os.setuid(int(sys.argv[1]))
+for _ in sys.stdin:
+    try:
+        open("/dev/null").close()
+        print("opened", flush=True)
+    except OSError as error:
+        print(error.errno, flush=True)
+"""
+
+
+@pytest.fixture(params=[[], ["65532"]], ids=["our user", "another user"])
+def opening(request: pytest.FixtureRequest) -> Iterator[subprocess.Popen[str]]:
+    """A process that opens a file for each line that it is sent, and says how that went."""
+    if request.param and os.getuid():
+        pytest.skip("only root acts on another user's processes")
+    process = subprocess.Popen(
+        [sys.executable, "-c", OPENING, *request.param], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        yield process
+        process.kill()
+
+
+def opens(process: subprocess.Popen[str]) -> str:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return process.stdout.readline().strip()
+
+
+def test_a_process_without_a_descriptor_opens_no_file_until_its_limit_is_as_it_was(
+    opening: subprocess.Popen[str],
+) -> None:
+    assert opens(opening) == "opened"
+    was = helper.files_of(opening.pid)
+    assert was["spare"] == was["limit"] - was["open"] > 0
+    before: dict[int, int] = {}
+    helper.fill_files([opening.pid], before)
+    assert before == {opening.pid: was["limit"]}
+    assert helper.files_of(opening.pid)["spare"] == 0
+    assert opens(opening) == str(errno.EMFILE)
+    helper.fill_files([opening.pid], before)  # what was cut already is no limit to go back to
+    assert helper.free_files([opening.pid], before) == before == {opening.pid: was["limit"]}
+    assert opens(opening) == "opened"
+
+
+def test_an_undo_that_does_not_know_the_limit_gives_as_much_as_may_be_had(opening: subprocess.Popen[str]) -> None:
+    assert opens(opening) == "opened"
+    _, hard = helper.file_limits(opening.pid)
+    helper.fill_files([opening.pid], {})
+    assert helper.free_files([opening.pid], {}) == {opening.pid: hard}
+    assert opens(opening) == "opened"
+
+
+def test_who_has_gone_has_no_files_to_be_counted() -> None:
+    assert helper.files_of(2**22 + 1) == {}
+    before: dict[int, int] = {}
+    helper.fill_files([2**22 + 1], before)
+    assert before == {}
+    assert helper.free_files([2**22 + 1], {}) == {}
 
 
 def test_a_killed_process_is_seen_gone(child: subprocess.Popen[bytes], capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,6 +38,8 @@ PROXIES: Steps = [
     ("unmute_proxy", {}),
     ("fill_connections", {}),
     ("free_connections", {}),
+    ("fill_files", {}),
+    ("free_files", {}),
     ("misanswer_requests", {}),
     ("answer_requests", {}),
     ("spoil_dns", {"answer": "nxdomain"}),
