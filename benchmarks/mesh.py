@@ -24,6 +24,7 @@ import numpy as np
 from chaos.cluster.providers import open_cluster
 from chaos.engine.features.context import CheckContext, check_context
 from chaos.engine.features.pod_removal import check_pod_removal
+from chaos.faults.helper_pod import CONTAINER
 from chaos.kube.client import Cluster
 from chaos.load.client import LoaderClient
 from chaos.mesh import manifests
@@ -42,14 +43,16 @@ from chaos.inpod.process_helper import processes
 found = {}
 for key in sys.argv[1:]:
     uid, container = key.split("/")
-    cpu = memory = 0
+    cpu = memory = shared = 0
     for pid in processes(uid, container):
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         cpu += sum(
             int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()
         ) / 1e9
         memory += int(fields[21]) * os.sysconf("SC_PAGE_SIZE")
-    found[key] = [cpu, memory]
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
+        shared += 1024 * int(next(line for line in rollup.splitlines() if line.startswith("Pss:")).split()[1])
+    found[key] = [cpu, memory, shared]
 print(json.dumps(found))
 """
 
@@ -93,11 +96,11 @@ def containers(where: CheckContext) -> dict[str, list[str]]:
 
 
 def usage(where: CheckContext, keys: dict[str, list[str]]) -> dict[str, list[float]]:
-    """CPU seconds and resident bytes of each."""
+    """CPU seconds, resident bytes, and proportional bytes (PSS) of each."""
     found: dict[str, list[float]] = {}
     for node, names in keys.items():
         done = where.cluster.exec(
-            "sharedfate-system", where.debug_pods[node], ["python", "-c", LOOK, *names], container="debug"
+            "sharedfate-system", where.debug_pods[node], ["python", "-c", LOOK, *names], container=CONTAINER
         )
         assert done.code == 0, done.stderr
         found |= json.loads(done.stdout)
