@@ -15,7 +15,7 @@ from typing import Any, Final
 from chaos.engine.jobs import JobRun
 from chaos.engine.targets import container_of, proxy_serving, workload, workload_of
 from chaos.engine.trial import Injection, Trial
-from chaos.errors import ExperimentFailure, TargetVanished
+from chaos.errors import ExperimentFailure, NotReady, TargetVanished
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.drain import evict
 from chaos.faults.kill import Kill
@@ -168,18 +168,22 @@ class JobRounds:
     def run(self, one: Round) -> list[Check]:
         """Run one round, and return a check for each of its Jobs."""
         mode = self.trial.mesh.mode
-        shared = None
+        shared, late = None, ""
         with ExitStack() as later:  # an undo waits for a proxy in the pod, which may only go with its Job
             if one.trouble is Trouble.NEVER_READY:
                 self._keep_unready(later)
             with ExitStack() as jobs:
                 watches = [JobWatch(row, jobs.enter_context(self._job(row))) for row in one.rows]
                 if one.trouble is not Trouble.NEVER_READY:
-                    shared = self._strike(one.trouble, watches, self._await_start(watches), later)
+                    try:
+                        shared = self._strike(one.trouble, watches, self._await_start(watches), later)
+                    except NotReady as error:
+                        late = str(error)
                 self._settle(watches)
         if shared is not None:
             self.trial.renew(shared)
-        return [watch.judge(predict_fate(mode, watch.row.policy, watch.row.trouble)) for watch in watches]
+        found = [watch.judge(predict_fate(mode, watch.row.policy, watch.row.trouble)) for watch in watches]
+        return [*found, decided(f"Jobs come as far as their trouble: {one.trouble}", False, late)] if late else found
 
     def _job(self, row: Row) -> JobRun:
         name = f"{row.policy.name}-{row.trouble.name.lower().replace('_', '-')}"

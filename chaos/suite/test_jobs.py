@@ -12,11 +12,13 @@ from chaos.engine.jobs import LINGERS, JobRun
 from chaos.engine.scenario import scenario, without_proxies
 from chaos.engine.targets import container_of, workload
 from chaos.engine.trial import Trial
+from chaos.errors import TargetVanished
 from chaos.faults.control_plane import ControlPlane
 from chaos.faults.kill import Kill
 from chaos.faults.restart import Restart
 from chaos.model.job_fate import ROUNDS
 from chaos.model.modes import ProxyMode
+from chaos.model.placement import Proxy
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict.check import decided, measured
 
@@ -55,12 +57,20 @@ def job_completes(trial: Trial) -> None:
     )
 
 
+def kill_proxy(trial: Trial, proxy: Proxy) -> None:
+    """Kill the proxy that serves a Job's pod. A pod that is gone before its proxy is back is a finding."""
+    try:
+        with trial.fault(Kill(), container_of(trial.cluster, proxy)):
+            pass
+    except TargetVanished as error:
+        trial.show(decided("the Job's pod outlives its proxy", False, str(error)))
+
+
 @scenario("job-proxy-killed", faults=(Kill,), skip_reason=jobs_end, reference_apps_only=NO_JOB)
 def job_proxy_killed(trial: Trial) -> None:
     """A Job whose proxy is killed half-way still completes; its retries are counted."""
     with JobRun(trial, "proxy-killed", requests=80, interval=0.05, tries=TRIES) as job:
-        with trial.fault(Kill(), container_of(trial.cluster, job.proxy())):
-            pass
+        kill_proxy(trial, job.proxy())
         seen = job.watch()
     trial.show(decided("the Job completes", seen.complete and not seen.failed, seen.application()))
     trial.show(decided("the Job's application did its work", seen.app_exit == 0, seen.application()))
@@ -80,8 +90,7 @@ def cron_job(trial: Trial) -> None:
     with CronRun(trial, "cron", tries=TRIES) as cron:
         due, proxy = cron.await_first()
         if not held:
-            with trial.fault(Kill(), container_of(trial.cluster, proxy)):
-                pass
+            kill_proxy(trial, proxy)
         seen = cron.await_next(due)
     for check in seen.judge(held=held):
         trial.show(check)
