@@ -151,10 +151,21 @@ class Mindless(Mesh):
         super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.KEPT_ENDPOINTS})
 
 
-class Reloading(Mesh):
-    """A new configuration ends an application of another tenant."""
+class Restless(Mesh):
+    """Whatever it takes up, configuration, certificates or labels, ends an application of another tenant."""
 
     def set_features(self, features: Features, *, seconds: float = 30.0) -> None:
         super().set_features(features, seconds=seconds)
+        self._end_a_neighbour()
+
+    def set_certificate_life(self, certificate_seconds: float, *, seconds: float = 30.0) -> None:
+        super().set_certificate_life(certificate_seconds, seconds=seconds)
+        self._end_a_neighbour()
+
+    def await_taken(self, *, since: float, seconds: float = 30.0) -> None:
+        super().await_taken(since=since, seconds=seconds)
+        self._end_a_neighbour()
+
+    def _end_a_neighbour(self) -> None:
         pod, *_ = self.cluster.list("Pod", "tenant-b", labels="app=server")
         self.cluster.exec("tenant-b", pod["metadata"]["name"], ["sh", "-c", "kill -TERM 1"], container="server")

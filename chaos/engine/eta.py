@@ -20,6 +20,7 @@ USUAL: Final = {
     "cron-job": 105.0,
     "job-policies": 340.0,
     "server-shut-down": 25.0,
+    "root-rotated": 25.0,
     "proxy-throttled": 35.0,
     "saturation": 22.0,
     "features": 24.0,

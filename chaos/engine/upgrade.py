@@ -18,6 +18,7 @@ from chaos.faults.upgrade import Upgrade
 from chaos.history.model import Flag, Outcome, Samples
 from chaos.mesh.handle import MeshHandle
 from chaos.model.flow import WindowKind
+from chaos.model.modes import Layer
 from chaos.model.placement import Placement, Proxy
 from chaos.verdict.check import decided, measured
 
@@ -53,15 +54,15 @@ def version_change(trial: Trial, proxy: Proxy, target: Target, version: str) -> 
     return planned
 
 
-def watch(trial: Trial, fault: Fault, *, version: str = "") -> None:
-    """Roll out the proxies before the first tenant's servers, and show the effects.
+def watch(trial: Trial, fault: Fault, *, version: str = "", layer: Layer | None = None) -> None:
+    """Roll out the proxies before the first tenant's servers, of that layer or of any, and show the effects.
 
     With a version they are changed to it, and back, in the fault's place.
 
     Where a proxy is a container of the application's pod, its roll-out is the application's: the model says so, and
     both directions are looked at.
     """
-    last = proxy_on_path(trial.placement, server=trial.deployment.tenants[0].server, side="server")
+    last = proxy_on_path(trial.placement, server=trial.deployment.tenants[0].server, side="server", layer=layer)
     proxy = last or placebo(trial.placement)
     target = workload_of(trial.cluster, proxy)
     if version:

@@ -18,17 +18,20 @@ from chaos.report.sharing import Sharing, target_of
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One claim of the debate. `side` is who says it."""
+    """One claim of the debate. `side` is who says it. `scenario`: "" where no trial measures it, and `command` does."""
 
     text: str
     scenario: str
     side: str  # for sidecars | for sharing | for both
     measures: tuple[str, ...] = ()  # the first ones to show; others follow
     meshes: tuple[str, ...] = ()  # modes of real meshes, which alone can show it; none: any mode can
+    command: str = ""
 
     @property
     def asks(self) -> str:
         """What would measure it."""
+        if self.command:
+            return f"`{self.command}`"
         modes = f"--modes {','.join(self.meshes)} " if self.meshes else ""
         needs = ", on a cluster with these meshes" if self.meshes else ""
         return f"`sharedfate run {modes}--scenarios {self.scenario}`{needs}"
@@ -88,6 +91,19 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         "Upgrading a sidecar restarts the application; upgrading a shared proxy does not.", "proxy-upgraded", _SHARING
     ),
     Claim("A new configuration of the proxies restarts no application.", "proxy-reconfigured", _BOTH),
+    Claim("Renewing every certificate restarts no application.", "certificates-rotated", _BOTH),
+    Claim("Another root of all certificates restarts no application.", "root-rotated", _BOTH),
+    Claim("A new version of a waypoint restarts no application.", "waypoint-upgraded", _SHARING),
+    Claim(
+        "A waypoint is put before a running application, moved and taken away without a restart.",
+        "waypoint-added",
+        _SHARING,
+    ),
+    Claim(
+        "A running application joins a mesh without sidecars, and leaves it, without a restart.",
+        "enrolment-on",
+        _SHARING,
+    ),
     Claim("A new version of the control plane costs running traffic nothing.", "control-plane-upgraded", _BOTH),
     Claim("A sidecar keeps a Job from ever completing (native sidecars do not).", "job-completes", _SHARING),
     Claim(
@@ -176,6 +192,24 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         "identities-exposed",
         _SIDECARS,
         meshes=("istio-ambient", "istio-sidecar", "linkerd"),
+    ),
+    Claim(
+        "Sharing saves memory and CPU from so many tenants on, and from so many requests on it does not.",
+        "",
+        _BOTH,
+        command="python -m benchmarks.cost growth",
+    ),
+    Claim(
+        "A shared proxy is sized for all tenants and one burst, sidecars for every tenant's burst.",
+        "",
+        _SHARING,
+        command="python -m benchmarks.cost growth",
+    ),
+    Claim(
+        "What runs in a proxy matters more than where it stands.",
+        "",
+        _BOTH,
+        command="python -m benchmarks.cost configurations",
     ),
     Claim("Every mode does the same: mutual TLS, retries, timeouts, balancing, policy, metrics.", "features", _BOTH),
 )

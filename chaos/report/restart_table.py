@@ -19,10 +19,18 @@ CHANGES: Final = {
     "proxy-upgraded": "the proxies are rolled out",
     "proxy-recreated": "the proxies are deleted and created anew",
     "proxy-reconfigured": "the proxies' configuration changes",
+    "certificates-rotated": "every certificate is renewed",
+    "root-rotated": "another root of all certificates follows",
     "control-plane-upgraded": "the control plane is rolled out",
     "control-plane-down": "the control plane is gone",
     "proxy-killed": "a proxy dies",
     "waypoint-killed": "a waypoint dies",
+    "waypoint-upgraded": "a waypoint is rolled out",
+    "waypoint-added": "a waypoint is put before a tenant",
+    "waypoint-moved": "a waypoint moves to another node",
+    "waypoint-removed": "a tenant's waypoint is taken away",
+    "enrolment-on": "a tenant joins the mesh",
+    "enrolment-off": "a tenant leaves the mesh",
     "app-rolled-out": "a tenant rolls its own server out",
 }
 RESTARTS: Final = "applications restart exactly where the proxy is a part of their pod"

@@ -8,13 +8,21 @@ from functools import partial
 
 from chaos.engine import upgrade
 from chaos.engine.plane import listed_parts
-from chaos.engine.scenario import NotApplicable, scenario, without_proxies
+from chaos.engine.scenario import NotApplicable, scenario, without_proxies, without_waypoints
 from chaos.engine.targets import workload
 from chaos.engine.trial import Trial
 from chaos.external.installed import InstalledMesh
 from chaos.faults.recreate import Recreate
 from chaos.faults.restart import Restart
 from chaos.faults.upgrade import Upgrade
+from chaos.model.modes import Layer, ProxyMode, Scope
+
+
+def without_rollable_waypoints(mode: ProxyMode) -> str:
+    """Return why no workload rolls the mode's waypoints out."""
+    if why := without_waypoints(mode):
+        return why
+    return "a waypoint that belongs to a pod is rolled out with it: app-rolled-out" if mode.l7 is Scope.POD else ""
 
 
 @scenario("proxy-upgraded", faults=(Restart, Upgrade))
@@ -35,6 +43,17 @@ def proxy_recreated(trial: Trial) -> None:
     counted.
     """
     upgrade.watch(trial, Recreate())
+
+
+@scenario(
+    "waypoint-upgraded",
+    faults=(Restart, Upgrade),
+    skip_reason=without_rollable_waypoints,
+    reference_mesh_only="which workload your waypoint is of is not ours to know: proxy-upgraded rolls a proxy out",
+)
+def waypoint_upgraded(trial: Trial) -> None:
+    """A rolling restart of a waypoint restarts no application; its price is counted."""
+    upgrade.watch(trial, Restart(), version=trial.deployment.settings.proxy_version, layer=Layer.L7)
 
 
 # The new control plane of the reference mesh knows nothing of the keys handed out before.

@@ -45,7 +45,7 @@ from tests.wrong_meshes import (
     Lawless,
     Mindless,
     NativeSidecar,
-    Reloading,
+    Restless,
     SecretlySharedSidecar,
     Unbounded,
 )
@@ -79,7 +79,13 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("saturation", "sidecar", Unbounded),
     ("proxy-killed", "sidecar", HalfBypassed),
     ("proxy-paused", "native-sidecar", HalfBypassed),
-    ("proxy-reconfigured", "node", Reloading),
+    ("proxy-reconfigured", "node", Restless),
+    ("certificates-rotated", "node", Restless),
+    ("waypoint-added", "ambient-namespace", Restless),
+    ("waypoint-moved", "ambient-namespace", Restless),
+    ("waypoint-removed", "ambient-namespace", Restless),
+    ("enrolment-on", "node", Restless),
+    ("enrolment-off", "node", Restless),
 ]
 # What every test run shows: one of each kind of lie. The others take ten minutes.
 QUICK = {("job-completes", ClassicSidecar), ("proxy-paused", SecretlySharedSidecar), ("identities-exposed", Generous)}
@@ -143,6 +149,8 @@ SPREADING: list[tuple[str, str, str, Callable[[Cluster], None]]] = [
     ("waypoint-killed", "ambient-namespace", "Kill", take_node_proxies_along),
     ("proxy-upgraded", "node", "Restart", take_a_neighbour_along),
     ("proxy-recreated", "node", "Recreate", take_a_neighbour_along),
+    ("root-rotated", "node", "Restart", take_a_neighbour_along),
+    ("waypoint-upgraded", "ambient-namespace", "Restart", take_a_neighbour_along),
     ("control-plane-upgraded", "node", "Restart", take_node_proxies_along),
     ("noisy-slow-readers", "node", "Overload", take_a_neighbour_along),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +31,21 @@ def trial(mode: str, scenario: str, **more: Any) -> TrialResult:
 
 
 def test_every_claim_names_a_scenario_that_exists_and_meshes_that_are_modes() -> None:
-    assert {claim.scenario for claim in CLAIMS} <= set(scenario_names())
+    assert {claim.scenario for claim in CLAIMS if not claim.command} <= set(scenario_names())
     assert {mesh for claim in CLAIMS for mesh in claim.meshes} <= set(installed_modes())
     assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)
 
 
 # Of one claim with others, or its price alone.
-WITHOUT_CLAIM = {"client-shut-down-proxy-killed", "noisy-bodies", "noisy-bytes", "proxy-recreated"}
+WITHOUT_CLAIM = {
+    "client-shut-down-proxy-killed",
+    "enrolment-off",
+    "noisy-bodies",
+    "noisy-bytes",
+    "proxy-recreated",
+    "waypoint-moved",
+    "waypoint-removed",
+}
 
 
 def test_every_scenario_answers_a_claim_or_is_a_variant_of_one_that_does() -> None:
@@ -47,7 +56,15 @@ def test_a_claim_that_was_not_measured_says_by_what_it_would_be() -> None:
     for answer in answers([], []):
         assert answer.figures == ()
         assert answer.said == f"Not measured in this run: {answer.claim.asks}"
-        assert f"--scenarios {answer.claim.scenario}" in answer.said
+        assert (answer.claim.command or f"--scenarios {answer.claim.scenario}") in answer.said
+
+
+def test_a_claim_has_either_a_scenario_or_a_command_that_is_there() -> None:
+    for claim in CLAIMS:
+        assert bool(claim.scenario) is not bool(claim.command), claim.text
+        if claim.command:
+            module, piece = claim.command.split()[-2:]
+            assert piece in import_module(module).PIECES
 
 
 @pytest.mark.parametrize(

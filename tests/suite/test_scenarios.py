@@ -30,12 +30,18 @@ def test_every_scenario_declares_the_faults_that_its_module_names() -> None:
         assert all(module.get(fault.__name__) is fault for fault in found.faults), found.name
     unbroken = {name for name, found in SCENARIOS.items() if not found.faults}
     assert unbroken == {
+        "certificates-rotated",
         "client-shut-down",
+        "enrolment-off",
+        "enrolment-on",
         "features",
         "footprint",
         "identities-exposed",
         "job-completes",
         "proxy-reconfigured",
+        "waypoint-added",
+        "waypoint-moved",
+        "waypoint-removed",
     }
 
 
