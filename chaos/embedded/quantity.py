@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from fractions import Fraction
@@ -40,6 +41,8 @@ _MAX_LENGTH: Final = 100
 
 def _taken_apart(text: str) -> tuple[Fraction, str]:
     """(the number, rounded up to a billionth and clamped to 63 bits; its suffix, or `e` for an exponent)."""
+    if text in ("-", "+"):  # as good as 0 to Kubernetes
+        return Fraction(0), ""
     found = _FORM.fullmatch(text) if len(text) <= _MAX_LENGTH else None
     if found is None:
         raise ValueError(FORM_RULE)
@@ -63,8 +66,9 @@ def parse_quantity(text: str | int | float) -> Fraction:
 
 
 @lru_cache(maxsize=4096)
-def canonical_quantity(text: str | int | float) -> str:
-    """Format a quantity as the API server does: "0.5" -> "500m", "1024Mi" -> "1Gi"; raises ValueError.
+def canonical_quantity(text: str | int | float, *, of_resources: bool = False) -> str:
+    """Format a quantity as the API server does: "0.5" -> "500m", "1024Mi" -> "1Gi"; raises ValueError. One of a list of
+    resources is rounded up to a thousandth.
 
     The form (decimal, binary, exponent) is kept; the mantissa is whole, with the largest suffix that keeps it whole
     (k8s.io/apimachinery/pkg/api/resource.Quantity.CanonicalizeBytes).
@@ -72,6 +76,8 @@ def canonical_quantity(text: str | int | float) -> str:
     number, form = _taken_apart(str(text).strip())
     if number == 0:
         return "0"
+    if of_resources and (number * 1000).denominator != 1:
+        number = Fraction(math.ceil(abs(number) * 1000) * (1 if number > 0 else -1), 1000)
     if form.endswith("i") and abs(number) >= 1024 and number.denominator == 1:
         mantissa, step = number.numerator, 0
         while mantissa % 1024 == 0 and step < len(_BINARY) - 1:

@@ -134,6 +134,9 @@ def check_place(resource: Resource, namespace: str, new: Object) -> None:
         raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
 
 
+_NAMED_BY_THE_SERVER: Final = ("LimitRange",)
+
+
 def finish_create(
     store: Store, resource: Resource, new: Json, *, dry: bool = False, written: Resource | None = None
 ) -> None:
@@ -142,6 +145,8 @@ def finish_create(
     _drop_of_the_server(meta)
     if not meta.get("name") and meta.get("generateName"):
         meta["name"] = _generated(store, resource, meta)
+    elif not meta.get("name") and resource.kind in _NAMED_BY_THE_SERVER:
+        meta["name"] = str(uuid.uuid4())
     if resource.custom is not None:
         if resource.namespaced:
             check_namespace(store, resource, meta)

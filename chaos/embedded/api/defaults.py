@@ -88,6 +88,8 @@ def _handler(handler: Json) -> None:
         if not request.get("path"):
             request["path"] = "/"
         request.setdefault("scheme", "HTTP")
+    if (sleep := handler.get("sleep")) is not None:
+        sleep.setdefault("seconds", 0)
 
 
 def _reference(source: Json) -> None:
@@ -167,7 +169,7 @@ def _persistent_volume(obj: Json) -> None:
 
 
 def _storage_class(obj: Json) -> None:
-    obj.setdefault("reclaimPolicy", "Delete")
+    obj["reclaimPolicy"] = obj.get("reclaimPolicy") or "Delete"
     obj.setdefault("volumeBindingMode", "Immediate")
 
 

@@ -193,7 +193,7 @@ def required(field: str, detail: str = "") -> Cause:
 
 
 def wrong(field: str, value: Any, detail: str) -> Cause:
-    return Cause("FieldValueInvalid", field, f"Invalid value: {_shown(value)}: {detail}")
+    return Cause("FieldValueInvalid", field, f"Invalid value: {_shown(value)}" + (f": {detail}" if detail else ""))
 
 
 def unsupported(field: str, value: Any, supported: Sequence[str]) -> Cause:
@@ -215,7 +215,8 @@ def dangling(field: str, value: Any, detail: str = "") -> Cause:
 
 
 def too_long(field: str, limit: int) -> Cause:
-    return Cause("FieldValueTooLong", field, f"Too long: may not be more than {limit} bytes")
+    why = f"may not be more than {limit} bytes" if limit >= 0 else "value is too long"
+    return Cause("FieldValueTooLong", field, f"Too long: {why}")
 
 
 def too_many(field: str, got: int, limit: int) -> Cause:

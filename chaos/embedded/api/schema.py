@@ -336,12 +336,12 @@ def _zero(schema: Schema) -> Any:
     return 0 if "integer" in allowed else [] if "array" in allowed else {}
 
 
-def _quantity(value: Any, findings: Findings) -> Any:
+def _quantity(value: Any, findings: Findings, *, of_resources: bool = False) -> Any:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         findings.mismatches.append(_QUANTITY_RULE)
         return value
     try:
-        return canonical_quantity(value)
+        return canonical_quantity(value, of_resources=of_resources)
     except ValueError as error:
         findings.mismatches.append(str(error))
         return value
@@ -405,7 +405,10 @@ def _clean_object(
                     result[key] = held
         elif isinstance(additional, Mapping):
             held = _zero(additional) if item is None else item
-            result[key] = clean(held, additional, findings, place.item(key))
+            if additional.get("$ref") == _PREFIX + _QUANTITY:
+                result[key] = _quantity(held, findings, of_resources=True)
+            else:
+                result[key] = clean(held, additional, findings, place.item(key))
         elif additional or (not properties and not owner.endswith(_WITHOUT_FIELDS)):
             result[key] = item
         else:

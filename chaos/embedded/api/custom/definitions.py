@@ -109,7 +109,8 @@ def _versions(spec: Mapping[str, Any]) -> Causes:
     if len(set(names)) != len(names):
         yield wrong("spec.versions", list(versions), "must contain unique version names")
     if sum(bool(version.get("storage")) for version in versions) != 1:
-        yield wrong("spec.versions", spec.get("versions"), "must have exactly one version marked as storage version")
+        words = "must have exactly one version marked as storage version"
+        yield wrong("spec.versions", [_shown(one, alone=len(versions) == 1) for one in versions] or None, words)
     if names and names[0] and (faults := dns_1035(names[0])):  # the first one is also the version of v1beta1's form
         yield wrong("spec.version", names[0], ",".join(faults))
 
@@ -227,6 +228,28 @@ def _column(column: Mapping[str, Any], where: str) -> Causes:
         yield from _simple_path(column["jsonPath"], f"{where}.JSONPath")
 
 
+_SHOWN: Final = (  # of a version, in the order of Kubernetes' internal type, with what stands for nothing
+    ("name", ""),
+    ("served", False),
+    ("storage", False),
+    ("deprecated", False),
+    ("deprecationWarning", None),
+    ("schema", None),
+    ("subresources", None),
+    ("additionalPrinterColumns", None),
+    ("selectableFields", None),
+)
+_OF_ALL: Final = ("schema", "subresources", "additionalPrinterColumns", "selectableFields")
+
+
+def _shown(version: Mapping[str, Any], *, alone: bool) -> dict[str, Any]:
+    """A version as messages show it; what all versions have is not the one version's there."""
+    return {
+        name[:1].upper() + name[1:]: nothing if alone and name in _OF_ALL else version.get(name, nothing)
+        for name, nothing in _SHOWN
+    }
+
+
 def _selectable(fields: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], where: str) -> Causes:
     seen: set[str] = set()
     for index, one in enumerate(fields):
@@ -237,6 +260,8 @@ def _selectable(fields: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], 
         found = structural.field_of(schema, path, keys=False)
         if found is None:
             why = "array notation is not allowed" if "[" in path else "does not refer to a valid field"
+            if path[0] not in ".[":
+                why = f"expected [ or . but got: {path}"
             yield wrong(field, path, f"is an invalid path: {why}")
             continue
         if path.startswith(".metadata"):

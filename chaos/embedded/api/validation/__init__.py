@@ -77,13 +77,17 @@ _RULES: Final = {
 }
 
 
+_META_AFTERWARDS: Final = ("PodDisruptionBudget",)  # whose metadata is looked at when nothing else is wrong
+
+
 def validate(resource: Resource, obj: Object, *, written: Resource | None = None) -> list[Cause]:
     """Validate an object that has its defaults and matches its schema; `written` is the kind as which it was written,
     where that is another than the stored one.
     """
-    causes = list(validate_meta(resource, obj["metadata"]))
+    about, found = list(validate_meta(resource, obj["metadata"])), list[Cause]()
     if written is EVENTS_EVENT:
-        causes += plain.event_of_its_group(obj)
+        found = list(plain.event_of_its_group(obj))
     elif (rules := _RULES.get(resource.kind)) is not None:
-        causes += rules(obj)
+        found = list(rules(obj))
+    causes = found or about if resource.kind in _META_AFTERWARDS else about + found
     return causes or list(unrunnable(resource.kind, obj))

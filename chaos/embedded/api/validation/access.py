@@ -33,7 +33,10 @@ def rules(obj: Object) -> Causes:
         if not selectors:
             yield required(where, "at least one clusterRoleSelector required if aggregationRule is non-nil")
         for index, selector in enumerate(selectors):
-            yield from validate_label_selector(selector, f"{where}[{index}]")
+            faults = [*validate_label_selector(selector, f"{where}[{index}]")]
+            yield from faults
+            if faults:
+                yield wrong(f"{where}[{index}]", None, "invalid label selector.")
 
 
 def binding(obj: Object) -> Causes:

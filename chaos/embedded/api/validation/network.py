@@ -43,12 +43,12 @@ _RANGES: Final = "service.beta.kubernetes.io/load-balancer-source-ranges"
 _LONGEST_AFFINITY: Final = 86400
 
 
-def _protocol(given: Mapping[str, Any], field: str, known: tuple[str, ...] = PROTOCOLS) -> Causes:
+def _protocol(given: Mapping[str, Any], field: str) -> Causes:
     protocol = given.get("protocol", "")
     if not protocol:
         yield required(f"{field}.protocol")
-    elif protocol not in known:
-        yield unsupported(f"{field}.protocol", protocol, known)
+    elif protocol not in PROTOCOLS:
+        yield unsupported(f"{field}.protocol", protocol, PROTOCOLS)
 
 
 def network_policy(obj: Object) -> Causes:
@@ -71,8 +71,9 @@ def network_policy(obj: Object) -> Causes:
 
 
 def _policy_port(one: Mapping[str, Any], field: str) -> Causes:
-    if "protocol" in one:
-        yield from _protocol(one, field, ("TCP", "UDP", "SCTP"))
+    known = ("TCP", "UDP", "SCTP")
+    if one.get("protocol", "TCP") not in known:
+        yield unsupported(f"{field}.protocol", one["protocol"], known)
     number, last = one.get("port"), one.get("endPort")
     if number is None:
         if last is not None:
@@ -132,7 +133,10 @@ def endpoint_slice(obj: Object) -> Causes:
         if name in names:
             yield duplicate(f"{where}.name", name)
         names.append(name)
-        yield from _protocol(one, where)
+        if one.get("protocol") == "":
+            yield unsupported(f"{where}.protocol", "", PROTOCOLS)
+        else:
+            yield from _protocol(one, where)
         if "appProtocol" in one:
             yield from each(f"{where}.appProtocol", one["appProtocol"], qualified(one["appProtocol"]))
     held = obj.get("endpoints") or []

@@ -74,7 +74,10 @@ def policy(obj: Object) -> Causes:
     for index, one in enumerate(annotations):
         where, key, text = f"spec.auditAnnotations[{index}]", one.get("key", ""), one.get("valueExpression") or ""
         whole = f"{obj['metadata'].get('name', '')}/{key}"
-        yield from each(f"{where}.key", whole, qualified(whole))
+        if not obj["metadata"].get("name"):
+            yield wrong(f"{where}.key", key, "requires metadata.name be non-empty")
+        else:
+            yield from each(f"{where}.key", whole, qualified(whole))
         if not text.strip():
             yield required(f"{where}.valueExpression", "valueExpression is not specified")
         elif len(text.strip().encode()) > _LONGEST_VALUE:

@@ -109,7 +109,7 @@ def storage_class(obj: Object) -> Causes:
 
 
 def _topologies(terms: Sequence[Mapping[str, Any]]) -> Iterator[Cause]:
-    seen: list[Any] = []
+    seen: list[Any] = [[] for _ in terms]  # Kubernetes compares with as many empty terms as there are
     for index, term in enumerate(terms):
         where, rules = f"allowedTopologies[{index}].matchLabelExpressions", term.get("matchLabelExpressions") or []
         keys: list[str] = []
@@ -125,7 +125,7 @@ def _topologies(terms: Sequence[Mapping[str, Any]]) -> Iterator[Cause]:
                 yield duplicate(f"{at}.key", key)
             keys.append(key)
         shape = sorted((rule.get("key", ""), tuple(sorted(rule.get("values") or []))) for rule in rules)
-        if shape in seen:
+        for _ in range(seen.count(shape)):
             yield duplicate(where, "")
         seen.append(shape)
 

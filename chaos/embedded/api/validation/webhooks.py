@@ -5,6 +5,8 @@ After k8s.io/kubernetes/pkg/apis/admissionregistration/validation and k8s.io/api
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 from urllib.parse import SplitResult, urlsplit
@@ -98,7 +100,21 @@ def _client(client: Mapping[str, Any], where: str) -> Causes:
         yield from service_reference(service, f"{where}.service")
 
 
+def _fault(url: str) -> str:
+    """What Go's parser of URLs finds wrong before there are parts; empty: nothing."""
+    if any(char < " " or char == "\x7f" for char in url):
+        return "net/url: invalid control character in URL"
+    if url.startswith(":"):
+        return "missing protocol scheme"
+    if not re.match(r"[A-Za-z][A-Za-z0-9+.-]*:|/", url) and ":" in url.partition("/")[0]:
+        return "first path segment in URL cannot contain colon"
+    return ""
+
+
 def _url(url: str, field: str) -> Causes:
+    if why := _fault(url):
+        yield required(field, f"url must be a valid URL: parse {json.dumps(url)}: {why}{_FORM}")
+        return
     try:
         parts = urlsplit(url)
         parts.port  # noqa: B018 - raises for a port that is none

@@ -79,6 +79,20 @@ def replica_set(obj: Object) -> Causes:
     yield from _replicated(spec)
 
 
+_LIMITS: Final[Mapping[str, Any]] = {"maxUnavailable": 0, "maxSurge": 0}
+
+
+def _shown(strategy: Mapping[str, Any], parts: Mapping[str, Any]) -> dict[str, Any]:
+    """A strategy in the format of Kubernetes' internal type; `parts`: what stands for nothing, by name."""
+    rolling = strategy.get("rollingUpdate")
+    shown = (
+        {name[:1].upper() + name[1:]: rolling.get(name, nothing) for name, nothing in parts.items()}
+        if rolling
+        else None
+    )
+    return {"Type": strategy["type"], "RollingUpdate": shown}
+
+
 def _amount(value: Any, field: str) -> Causes:
     """Validate a count or percentage of pods."""
     if isinstance(value, str):
@@ -107,8 +121,7 @@ def deployment(obj: Object) -> Causes:
         if rolling is not None:
             yield not_allowed(field, "may not be specified when strategy `type` is 'Recreate'")
     elif strategy["type"] != "RollingUpdate":
-        shown = {"Type": strategy["type"], "RollingUpdate": rolling}
-        yield unsupported("spec.strategy", shown, ("Recreate", "RollingUpdate"))
+        yield unsupported("spec.strategy", _shown(strategy, _LIMITS), ("Recreate", "RollingUpdate"))
     else:
         down, up = (rolling or {}).get("maxUnavailable"), (rolling or {}).get("maxSurge")
         yield from _amount(down, f"{field}.maxUnavailable")
@@ -136,12 +149,7 @@ def daemon_set(obj: Object) -> Causes:
     strategy = spec["updateStrategy"]
     rolling, field = strategy.get("rollingUpdate"), "spec.updateStrategy.rollingUpdate"
     if strategy["type"] not in ("OnDelete", "RollingUpdate"):
-        limits = {
-            name: (rolling or {}).get(key)
-            for name, key in (("MaxUnavailable", "maxUnavailable"), ("MaxSurge", "maxSurge"))
-        }
-        shown = {"Type": strategy["type"], "RollingUpdate": limits if rolling is not None else None}
-        yield unsupported("spec.updateStrategy", shown, ("RollingUpdate", "OnDelete"))
+        yield unsupported("spec.updateStrategy", _shown(strategy, _LIMITS), ("RollingUpdate", "OnDelete"))
     elif strategy["type"] == "RollingUpdate":
         down, up = (rolling or {}).get("maxUnavailable"), (rolling or {}).get("maxSurge")
         for name, value in (("maxUnavailable", down), ("maxSurge", up)):
@@ -168,8 +176,8 @@ def stateful_set(obj: Object) -> Causes:
         if rolling is not None:
             yield from not_negative(rolling.get("partition"), f"{field}.partition")
     else:
-        shown = {"Type": strategy["type"], "RollingUpdate": rolling}
-        yield wrong("spec.updateStrategy", shown, "must be 'RollingUpdate' or 'OnDelete'")
+        parts = {"partition": 0, "maxUnavailable": None}
+        yield wrong("spec.updateStrategy", _shown(strategy, parts), "must be 'RollingUpdate' or 'OnDelete'")
     retention = spec.get("persistentVolumeClaimRetentionPolicy") or {}
     for name in ("whenDeleted", "whenScaled"):
         if retention.get(name, "Retain") not in ("Retain", "Delete"):
