@@ -1,6 +1,6 @@
 """What many tenants ask of the runner: loaders that play in real time, the real collector, history and judge.
 
-`python benchmarks/scale.py [--write]`: a second process serves the control ports of all loaders over HTTP on loopback
+`python -m proof.scale [--write]`: a second process serves the control ports of all loaders over HTTP on loopback
 (no TLS), by the loader's own log, ledgers and pages (`proof.replayed`); tenants share twenty histories, of which one is
 hurt by the fault. This process is the runner, on one core: it collects, looks at each instant of the schedule, judges,
 and writes the history, as a trial does. Ten minutes.
@@ -39,7 +39,7 @@ from chaos.verdict import Expectation, Harm, Thresholds, Verdict, judge, view_of
 from proof.replayed import Replayed
 from proof.synthetic import EPOCH, NANO, HarmDone, Noise, Plan, flows, view
 
-RESULTS = Path(__file__).parent / "results" / "scale.md"
+RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "scale.md"
 HISTORIES = 20  # different ones; tenants share them
 HURT = 0  # the one that the fault hurts
 BEFORE = 8.0  # seconds of load before the fault
@@ -160,7 +160,7 @@ class Measured:
 def loaders(rate: float, began: int, scratch: Path) -> Iterator[_Counting]:
     """A cluster of which only the loaders' control ports are there."""
     process = subprocess.Popen(
-        [sys.executable, __file__, "--serve", str(rate), str(began)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-m", "proof.scale", "--serve", str(rate), str(began)], stdout=subprocess.PIPE, text=True
     )
     try:
         assert process.stdout is not None
@@ -272,7 +272,7 @@ def _peak() -> float:
 
 def of_one(tenants: int, rate: float, detail: Detail) -> Measured:
     """Measure in a process of its own, whose memory is its own, on one core."""
-    command = [sys.executable, __file__, "--one", str(tenants), str(rate), detail]
+    command = [sys.executable, "-m", "proof.scale", "--one", str(tenants), str(rate), detail]
     said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     values = json.loads(said.splitlines()[-1])
     return Measured(**{**values, "detail": Detail(values["detail"]), "looks": tuple(map(tuple, values["looks"]))})
@@ -321,7 +321,7 @@ def main() -> int:
             f"Loaders play a trial in real time: {BEFORE:g} s before a held fault, {HELD:g} s of it, {AFTER:g} s "
             f"after; one tenant of {HISTORIES} loses everything. The collector, the client (HTTP on loopback, no TLS), "
             "the history and the judge are the real ones, in one process on one core; the loaders' process has the "
-            "others. Again: `python benchmarks/scale.py --write`.",
+            "others. Again: `python -m proof.scale --write`.",
             "",
             *table(results),
             "",
