@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,9 +155,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=why))
     if left:
         config.hook.pytest_deselected(items=left)
-    rank = {mode: number for number, mode in enumerate(settings.modes)}
-    # The trials of one mode share its deployment, and each change of mode costs one.
-    items[:] = sorted(chosen, key=lambda item: rank.get(getattr(getattr(item, "obj", None), "mode", ""), -1))
+    items[:] = sorted(chosen, key=lambda item: _rank(item, settings.modes, settings.scenarios))
+
+
+def _rank(item: pytest.Item, modes: Sequence[str], scenarios: Sequence[str]) -> tuple[int, int]:
+    """Where an item stands: what is no trial first. The trials of one mode share its deployment, and each change of
+    mode costs one; within a mode they come in the order in which scenarios were named.
+    """
+    made = getattr(item, "obj", None)
+    scenario = getattr(getattr(made, "scenario", None), "name", "")
+    mode = getattr(made, "mode", "")
+    return (modes.index(mode) if mode in modes else -1, scenarios.index(scenario) if scenario in scenarios else -1)
 
 
 def _refuse_unknown_scenarios(config: pytest.Config) -> None:

@@ -168,6 +168,21 @@ def test_the_command_runs_the_suite_in_a_folder_with_such_a_package(tmp_path: Pa
     assert collected(done) == ["proxy-killed[node]"], done.stdout + done.stderr
 
 
+TWO = "proxy-killed,noisy-neighbour"
+
+
+@pytest.mark.parametrize(
+    ("scenarios", "order"),
+    [(TWO, TWO.split(",")), (",".join(reversed(TWO.split(","))), list(reversed(TWO.split(","))))],
+)
+def test_trials_come_mode_by_mode_in_the_order_in_which_scenarios_were_named(
+    tmp_path: Path, scenarios: str, order: list[str]
+) -> None:
+    options = ("--chaos-modes=node,none", f"--chaos-scenarios={scenarios}")
+    done = ran(tmp_path, "--pyargs", "chaos.suite", "--collect-only", "-q", *options)
+    assert collected(done) == [f"{one}[{mode}]" for mode in ("node", "none") for one in order], done.stdout
+
+
 ONES_OWN = "def test_it(mesh, load, tenants, trial, new_trial, verdict, faults, cluster): pass\n"
 
 
