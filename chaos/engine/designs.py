@@ -54,6 +54,8 @@ LONGEST_REPEATED: Final = 10.0
 BETWEEN_SECONDS: Final = 2.0
 # Seconds that a container has to run until its kubelet forgets the restarts before: twice its longest back-off.
 BACK_OFF_FORGOTTEN: Final = 600.0
+# Of the rate that a path was found to give out at: what it bears, so that a ramp need not begin lower.
+BORNE_SHARE: Final = 0.7
 GAVE_OUT: Final = "the rate at which the path gives out"
 # Between two looks at whether every flow is back.
 RECOVERY_LOOK_SECONDS: Final = 0.5
@@ -242,6 +244,7 @@ def switchback(
     pairs: int = 0,
     noisy: TenantLoad | None = None,
     described: str = "",
+    again: Callable[[Sequence[Held]], Fault] | None = None,
     before_look: Callable[[Sequence[Held]], None] = lambda _: None,
     baseline: bool = True,
     build_up: float = 0.0,
@@ -253,6 +256,7 @@ def switchback(
     Args:
         pairs: at most so many, one of the judge's looks; 0: as many as it has looks for.
         noisy: the tenant that is the fault itself: its own flow pauses meanwhile.
+        again: returns the fault of the next pair, of the times that it was held before; None: the same each time.
         before_look: told of each time that the fault was held, before the judge looks: time to state an expectation
             that rests on what was seen of the fault.
         baseline: False where it was taken already.
@@ -264,7 +268,8 @@ def switchback(
     judgement: Judgement | None = None
     for look in (step for step in trial.thresholds.pairs if not pairs or step <= pairs):
         while len(on) < look:
-            on.append(_switch(trial, fault, targets, seconds, noisy, described, build_up))
+            now = again(on) if again is not None and on else fault
+            on.append(_switch(trial, now, targets, seconds, noisy, described, build_up))
             trial.pairs_done = len(on)
         before_look(on)
         judgement = trial.look()
@@ -294,6 +299,10 @@ class Held:
     def gave_out(self) -> bool:
         """Whether the path of an overload did: the ramp did not come to its own end."""
         return all(one.get("why") != MAX_RATE_REACHED for one in self.evidence)
+
+    def reached(self) -> list[float]:
+        """Return the requests a second at which the ramps of an overload ended, whatever ended them."""
+        return [float(one["saturated_at"]) for one in self.evidence if one.get("saturated_at")]
 
     def rates(self) -> list[float]:
         """Return the requests a second at which the path of an overload gave out, where the path was the bound."""
@@ -380,14 +389,16 @@ def overload(
         if asked is not None and asked not in full:
             trial.nobody_at_risk = f"the overload did not saturate {asked}, which it asks about"
 
+    fault = bounded(fault, path)
     return switchback(
         trial,
-        bounded(fault, path),
+        fault,
         trial.deployment.loader_target(noisy),
         seconds=seconds,
         pairs=pairs,
         noisy=noisy,
         described=f"{noisy.client} overloads {fault.server}",
+        again=lambda on: resumed(fault, on),
         before_look=expect,
         baseline=baseline,
     )
@@ -397,6 +408,12 @@ def bounded(fault: Overload, path: Iterable[Proxy]) -> Overload:
     """Return an overload that names no highest rate with the one that such a path is known to bound."""
     limited = any(proxy.cpu_millicores for proxy in path)
     return fault if fault.max_rate else replace(fault, max_rate=LIMITED_RATE if limited else FREE_RATE)
+
+
+def resumed(fault: Overload, on: Iterable[Held]) -> Overload:
+    """Return the overload with a ramp that begins where the path is known to bear it, by the ramps before."""
+    rates = [rate for held in on for rate in held.reached()]
+    return replace(fault, start_rate=max(fault.start_rate, BORNE_SHARE * min(rates))) if rates else fault
 
 
 def expect_saturated(

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, replace
 from typing import Final
 
-from chaos.engine.designs import bounded
+from chaos.engine.designs import BORNE_SHARE, bounded
 from chaos.engine.saturation import SATURATED, use
 from chaos.engine.topology import TenantLoad
 from chaos.engine.trial import Trial
@@ -21,7 +21,6 @@ from chaos.model.placement import Proxy
 from chaos.verdict import Measure
 
 HOLD: Final = 3.5  # seconds for which the load is held: two readings of a proxy's use lie whole in it
-BEGINS_AT: Final = 0.7  # of the rate that was found: from there the trial's own ramps go on
 ENDS_AT: Final = 3.0  # they end before, where the path gives out
 FILLS: Final = "rate that fills the proxy"
 
@@ -84,4 +83,4 @@ def ramp(trial: Trial, fault: Overload, noisy: TenantLoad, proxy: Proxy) -> Ramp
 
 def at_rate(fault: Overload, found: Ramp) -> Overload:
     """Return the fault around the rate that a ramp found."""
-    return replace(fault, start_rate=BEGINS_AT * found.rate, max_rate=ENDS_AT * found.rate)
+    return replace(fault, start_rate=BORNE_SHARE * found.rate, max_rate=ENDS_AT * found.rate)
