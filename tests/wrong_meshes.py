@@ -55,9 +55,13 @@ class Disguised(Mesh):
         with self._undisguised():
             return super().system_manifests()
 
-    def uninstall(self, *, seconds: float = 60.0, namespace: bool = True) -> None:
+    def uninstall(self, *, seconds: float = 60.0) -> None:
         with self._undisguised():
-            super().uninstall(seconds=seconds, namespace=namespace)
+            super().uninstall(seconds=seconds)
+
+    def vacate(self, *, seconds: float = 60.0) -> None:
+        with self._undisguised():
+            super().vacate(seconds=seconds)
 
     def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:
         return read_placement(self.cluster, self.claimed, run=self.run, calls=calls)

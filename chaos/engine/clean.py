@@ -15,24 +15,13 @@ from chaos.errors import ExperimentFailure, Misuse, NotReady
 from chaos.faults.helper_pod import manifest
 from chaos.faults.injection import held_receipts, undo_overdue
 from chaos.faults.model import Receipt
+from chaos.kube.applying import INSIDE
 from chaos.kube.client import Cluster
 from chaos.kube.placement import is_captured
 from chaos.names import LABEL_MESH, LABEL_MODE, LABEL_ROLE, LABEL_RUN, SYSTEM_NAMESPACE
 
 Object = dict[str, Any]
 _CLUSTER_WIDE: Final = ("ClusterRoleBinding", "ClusterRole")
-# What injection may put into a namespace that stays; Secrets lie in the system namespace alone.
-_INSIDE: Final = (
-    "Deployment",
-    "DaemonSet",
-    "StatefulSet",
-    "CronJob",
-    "Job",
-    "Pod",
-    "Service",
-    "ConfigMap",
-    "ServiceAccount",
-)
 _AGENT_SECONDS: Final = 5.0
 
 
@@ -63,7 +52,7 @@ def remove_runs(cluster: Cluster, *, run: str = "", seconds: float = 90.0) -> li
     ]
     removed += _release(cluster, staying)
     for namespace in staying:
-        for kind in _INSIDE:
+        for kind in INSIDE:
             for obj in cluster.list(kind, namespace, labels=label):
                 if cluster.delete(kind, obj["metadata"]["name"], namespace):
                     removed.append(f"{kind} {namespace}/{obj['metadata']['name']}")
@@ -101,7 +90,7 @@ def plan_removal(cluster: Cluster, *, run: str = "") -> list[str]:
     planned += [
         f"{kind} {namespace}/{obj['metadata']['name']}"
         for namespace in staying
-        for kind in _INSIDE
+        for kind in INSIDE
         for obj in cluster.list(kind, namespace, labels=label)
     ]
     planned += [f"loader {namespace}/{name}" for namespace, name in _loaders(cluster, label, {*ours, *staying})]

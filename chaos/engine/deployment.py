@@ -70,7 +70,8 @@ Breaks = Callable[[Placement, str, Layer], Proxy | None]
 
 
 class Deployment:
-    """A mesh and its tenants, deployed. `start` waits until every tenant is under load; `stop` leaves nothing of ours.
+    """A mesh and its tenants, deployed. `start` waits until every tenant is under load; `stop` leaves nothing of ours,
+    `vacate` what the run's next deployment has too.
 
     Args:
         mesh: brings `objects`, the tenants' or only their loaders, and takes them away.
@@ -163,6 +164,11 @@ class Deployment:
         """Take the tenants and the mesh down."""
         self.leave()
         self.mesh.uninstall()
+
+    def vacate(self) -> None:
+        """Take the tenants and the mesh down, and leave the run's namespaces to its next deployment."""
+        self.leave()
+        self.mesh.vacate()
 
     def leave(self) -> None:
         """End what runs here for the deployment; what is in the cluster stays."""

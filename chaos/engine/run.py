@@ -7,6 +7,7 @@ import json
 import shutil
 import time
 import uuid
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +75,7 @@ class Run:
         self.spans = Spans()
         self._stack = ExitStack()
         self._deployment: Deployment | None = None
+        self._vacated: Deployment | None = None  # the last one that left the run's namespaces to another
         self._facts: Facts | None = None  # what is known of a cluster that is not of our own making
         self._said: set[str] = set()  # why something cannot run, said already
         self._undeployable: dict[str, str] = {}  # mode -> why it could not be deployed here
@@ -151,10 +153,10 @@ class Run:
 
     def __exit__(self, *_: object) -> None:
         try:
-            if self.cluster.transient and self._deployment is not None:
+            if not self.cluster.transient:
+                self._end()
+            elif self._deployment is not None:
                 self._deployment.leave()  # what is in the cluster goes with it, at once
-            else:
-                self._end_deployment()
         finally:
             try:
                 with interrupts.cuttable(), self.spans.span("cluster goes", SpanKind.WAIT):
@@ -187,7 +189,7 @@ class Run:
             raise NotApplicable(f"mode {mode} could not be deployed, and is not tried again: {why}")
         there = self._deployment
         if there is None or there.mesh.mode.name != mode or isinstance(there, OwnDeployment) is not own:
-            self._end_deployment()
+            self._vacate()
             try:
                 # Known before its first object: what a start leaves is taken down.
                 there = self._deployment = self._planned(mode, own=own)
@@ -205,7 +207,7 @@ class Run:
     def _end_after(self, error: BaseException) -> None:
         """Take down what a start left; note what fails, without hiding the cause."""
         try:
-            self._end_deployment()
+            self._vacate()
         except Exception as second:
             left = f"not all of it was taken down again: {one_line(second)}: sharedfate clean"
             self.progress.step(left)
@@ -227,12 +229,12 @@ class Run:
 
     def redeploy(self, mode: str) -> Deployment:
         """Deploy the mode anew, for a deployment that did not recover from what an earlier trial did to it."""
-        self._end_deployment()
+        self._vacate()
         return self.deployment(mode)
 
     def discard(self) -> None:
         """Take the deployment down, so that the next trial gets a fresh one: it would see what was done to this one."""
-        self._end_deployment()
+        self._vacate()
 
     def trial(self, mode: str, scenario: str, *, own: bool = False) -> Trial:
         """Return a new trial in the mode's deployment, once every flow is healthy. What an earlier trial of that name
@@ -289,7 +291,7 @@ class Run:
             except TrialInconclusive as error:
                 why = str(error).splitlines()[0].removeprefix(f"{scenario.name}[{mode}]: ")
                 self.progress.step(f"{scenario.name}[{mode}]: {why}: once more, with fresh pods")
-                self._end_deployment()
+                self._vacate()
         return self._once(mode, scenario)
 
     def _refuse(self, mode: str, scenario: Scenario) -> None:
@@ -332,20 +334,31 @@ class Run:
             if spoiled:
                 self.discard()
 
-    def _end_deployment(self) -> None:
+    def _vacate(self) -> None:
+        """End the deployment, for another one of the run."""
         deployment, self._deployment = self._deployment, None
         if deployment is not None and not self.settings.keep:
-            if interrupts.hurried():
-                self.progress.step(f"{deployment.mesh.mode.name}: left as it is: sharedfate clean")
-                return
-            title = f"{deployment.mesh.mode.name}: taking down"
-            self.progress.step(title)
-            with (
-                interrupts.cuttable(),
-                reporting_takedown(deployment.cluster, deployment.mesh.run, self.progress, title),
-                self.spans.span("take down", SpanKind.WAIT),
-            ):
-                deployment.stop()
+            self._vacated = deployment
+            self._take_down(deployment, deployment.vacate)
+
+    def _end(self) -> None:
+        """Take down the last deployment, and what an earlier one left to it."""
+        last, self._deployment, self._vacated = self._deployment or self._vacated, None, None
+        if last is not None and not self.settings.keep:
+            self._take_down(last, last.stop)
+
+    def _take_down(self, deployment: Deployment, remove: Callable[[], None]) -> None:
+        if interrupts.hurried():
+            self.progress.step(f"{deployment.mesh.mode.name}: left as it is: sharedfate clean")
+            return
+        title = f"{deployment.mesh.mode.name}: taking down"
+        self.progress.step(title)
+        with (
+            interrupts.cuttable(),
+            reporting_takedown(deployment.cluster, deployment.mesh.run, self.progress, title),
+            self.spans.span("take down", SpanKind.WAIT),
+        ):
+            remove()
 
     def _describe(self, cluster: dict[str, Any], *, error: str = "") -> None:
         header: dict[str, Any] = {

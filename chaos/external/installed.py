@@ -282,6 +282,11 @@ class InstalledMesh(DescribedMesh):
         self._held = []
         own_parts.remove(self, tenants, seconds=seconds)
 
+    def vacate(self, *, seconds: float = 120.0) -> None:
+        """Remove the tenants, and leave the run's namespaces to its next mode, empty."""
+        deployed, self._deployed = self._deployed, []
+        own_parts.vacate(self, deployed, seconds=seconds)
+
     # ---- looking
 
     def placement(self, calls: Sequence[tuple[str, str]] | None = None) -> Placement:

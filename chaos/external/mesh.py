@@ -101,6 +101,11 @@ class ExternalMesh(DescribedMesh):
         self._deployed = []
         own_parts.remove(self, seconds=seconds)
 
+    def vacate(self, *, seconds: float = 60.0) -> None:
+        """Remove the run's own pods, and leave the run's namespaces to its next mode, empty."""
+        deployed, self._deployed = self._deployed, []
+        own_parts.vacate(self, deployed, seconds=seconds)
+
     def inject(self, objects: Iterable[Object]) -> list[Object]:
         """Return the objects with the run's label; the mesh does its own injection."""
         return inject.stamp(objects, self.run)

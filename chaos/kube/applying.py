@@ -21,6 +21,19 @@ _T = TypeVar("_T")
 _FIRST: Final = ("Namespace",)
 _GRANTS: Final = ("RoleBinding", "ClusterRoleBinding")  # refused with 404 while the role that they name is not there
 _RUNNING: Final = ("Pod", "Deployment", "ReplicaSet", "StatefulSet", "DaemonSet", "Job", "CronJob")
+# What a run, its tests and its controllers put into a namespace, and what a runner may list there: not secrets.
+INSIDE: Final = (
+    "Deployment",
+    "DaemonSet",
+    "StatefulSet",
+    "CronJob",
+    "Job",
+    "Pod",
+    "Service",
+    "ConfigMap",
+    "ServiceAccount",
+)
+_OF_EVERY_NAMESPACE: Final = frozenset({("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")})
 _AWAITED: Final = ("Deployment", "DaemonSet", "StatefulSet", "Pod")
 _PARALLEL: Final = 8
 
@@ -52,6 +65,53 @@ def delete_all(cluster: Cluster, objects: Sequence[Object]) -> None:
 def delete_running(cluster: Cluster, objects: Sequence[Object]) -> None:
     """Delete those of the objects that run as pods. Does not wait."""
     delete_all(cluster, [obj for obj in objects if obj["kind"] in _RUNNING])
+
+
+def delete_helpers(cluster: Cluster, *, run: str, namespace: str) -> None:
+    """Delete the run's pods there that nothing owns. Does not wait."""
+    for pod in cluster.list("Pod", namespace, labels=f"{LABEL_RUN}={run}"):
+        if not pod["metadata"].get("ownerReferences"):
+            cluster.delete("Pod", pod["metadata"]["name"], namespace)
+
+
+def empty_namespaces(cluster: Cluster, names: Iterable[str]) -> None:
+    """Delete what lies in the namespaces, whoever put it there, but for what every namespace has. What has an owner
+    goes with it. Does not wait.
+    """
+
+    def empty(place: Object) -> None:
+        for obj in cluster.list(place["kind"], place["namespace"]):
+            meta = obj["metadata"]
+            if (place["kind"], meta["name"]) not in _OF_EVERY_NAMESPACE and not meta.get("ownerReferences"):
+                cluster.delete(place["kind"], meta["name"], place["namespace"])
+
+    in_parallel(empty, [{"kind": kind, "namespace": name} for name in names for kind in INSIDE])
+
+
+def unmark_namespaces(cluster: Cluster, namespaces: Sequence[Object]) -> None:
+    """Take the labels and annotations of these manifests away again, but for the one by which the run owns them."""
+
+    def unmark(stated: Object) -> None:
+        meta = stated["metadata"]
+        gone = {
+            field: dict.fromkeys(key for key in meta.get(field) or {} if key != LABEL_RUN)
+            for field in ("labels", "annotations")
+        }
+        cluster.patch("Namespace", meta["name"], {"metadata": gone})
+
+    in_parallel(unmark, namespaces)
+
+
+def wait_emptied(cluster: Cluster, names: Iterable[str], *, seconds: float) -> None:
+    """Wait until no pod is left in the namespaces."""
+    left = list(names)
+
+    def emptied() -> bool:
+        while left and not cluster.list("Pod", left[-1]):
+            left.pop()
+        return not left
+
+    cluster.wait("the namespaces hold no pod any longer", emptied, seconds=seconds)
 
 
 def delete_system(cluster: Cluster, objects: Sequence[Object], *, run: str, seconds: float) -> None:

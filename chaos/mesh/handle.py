@@ -120,6 +120,10 @@ class MeshHandle(Protocol):
         """Remove all that `start` and `deploy` applied, and wait until it is gone. Safe to repeat."""
         ...
 
+    def vacate(self, *, seconds: float = 60.0) -> None:
+        """Remove it for another mode of the same run: the run's namespaces stay, empty, and so does its watchdog."""
+        ...
+
     def inject(self, objects: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """Return the objects as they are applied: with the run's label, and with what the mode adds."""
         ...

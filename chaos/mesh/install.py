@@ -15,12 +15,16 @@ from chaos.kube.applying import (
     Object,
     apply_all,
     delete_all,
+    delete_helpers,
     delete_running,
     delete_system,
+    empty_namespaces,
     in_parallel,
     namespaces_of_run,
     pods_of_run,
+    unmark_namespaces,
     wait_all_ready,
+    wait_emptied,
     wait_namespaces_gone,
 )
 from chaos.kube.client import Cluster
@@ -264,46 +268,71 @@ class Mesh:
         except NotReady as error:
             raise NotReady(f"{error}: still behind: {', '.join(behind)}") from error
 
-    def uninstall(self, *, seconds: float = 60.0, namespace: bool = True) -> None:
-        """Remove everything: first un-capture on every node, then delete; wait until it is gone. Safe to repeat.
-
-        An agent that is merely deleted would leave rules that refuse its pods' traffic. `namespace`: the system
-        namespace too, with whatever else of this run is in it.
-        """
-        namespaces = [
-            one for one in namespaces_of_run(self.cluster, self.run) if one["metadata"]["name"] != SYSTEM_NAMESPACE
-        ]
-        names = {one["metadata"]["name"] for one in namespaces}
+    def uninstall(self, *, seconds: float = 60.0) -> None:
+        """Remove everything, namespaces of the run included, and wait until it is gone. Safe to repeat."""
+        names = self._namespaces()
         self._release(names, seconds)
-        system = [obj for obj in self.system_manifests() if namespace or obj["kind"] != "Namespace"]
-        staying = [
-            o for o in self._deployed if o["kind"] != "Namespace" and o["metadata"].get("namespace") not in names
-        ]
+        system = self.system_manifests()
         # All pods end at once, and before their namespaces are looked at: a namespace in which pods still end is looked
         # at again by the half of their grace, and a namespace takes Kubernetes five seconds in any case.
         delete_running(self.cluster, [*self._deployed, *system])
-        delete_all(self.cluster, namespaces)
-        delete_all(self.cluster, staying)
-        self._deployed = []
+        delete_all(self.cluster, [{"kind": "Namespace", "metadata": {"name": name}} for name in names])
+        self._remove_deployed(names)
         delete_system(self.cluster, system, run=self.run, seconds=seconds)
         # last, because the control plane would publish it again
         self.cluster.delete("ConfigMap", PROXY_CONFIG, SYSTEM_NAMESPACE)
         for secret in (AUTHORITY_SECRET, CONTROL_SECRET):
             self.cluster.delete("Secret", secret, SYSTEM_NAMESPACE)
-        gone = names | ({SYSTEM_NAMESPACE} if namespace else set())
-        wait_namespaces_gone(self.cluster, gone, run=self.run, seconds=seconds)
+        wait_namespaces_gone(self.cluster, {*names, SYSTEM_NAMESPACE}, run=self.run, seconds=seconds)
+        self._await_ended(seconds)
+
+    def vacate(self, *, seconds: float = 60.0) -> None:
+        """Remove the mode and its applications, and wait until their pods are gone. What the run's next mode has too
+        stays: the namespaces, without content and without the mesh's labels, the watchdog, keys and open receipts.
+        """
+        names = self._namespaces()
+        self._release(names, seconds)
+        of_the_run = self.plan.of_the_run()
+        system = [obj for obj in self.system_manifests() if (obj["kind"], obj["metadata"]["name"]) not in of_the_run]
+        marked = [obj for obj in self._deployed if obj["kind"] == "Namespace" and obj["metadata"]["name"] in names]
+        delete_running(self.cluster, [*self._deployed, *system])
+        self._remove_deployed(set())
+        empty_namespaces(self.cluster, names)
+        delete_helpers(self.cluster, run=self.run, namespace=SYSTEM_NAMESPACE)
+        delete_system(self.cluster, system, run=self.run, seconds=seconds)
+        self.cluster.delete("ConfigMap", PROXY_CONFIG, SYSTEM_NAMESPACE)
+        unmark_namespaces(self.cluster, marked)
+        wait_emptied(self.cluster, names, seconds=seconds)
+        self._await_ended(seconds)
+
+    def _namespaces(self) -> set[str]:
+        """The run's own, without the system's."""
+        found = {str(one["metadata"]["name"]) for one in namespaces_of_run(self.cluster, self.run)}
+        return found - {SYSTEM_NAMESPACE}
+
+    def _remove_deployed(self, gone: set[str]) -> None:
+        """Delete what was deployed in other namespaces than those that go whole."""
+        delete_all(
+            self.cluster,
+            [o for o in self._deployed if o["kind"] != "Namespace" and o["metadata"].get("namespace") not in gone],
+        )
+        self._deployed = []
+
+    def _await_ended(self, seconds: float) -> None:
         self.cluster.wait(
             "the application's pods are gone",
             lambda: not [p for p in self._pods() if p["metadata"]["namespace"] != SYSTEM_NAMESPACE],
             seconds=seconds,
         )
 
-    def _release(self, deleted: set[str], seconds: float) -> None:
-        """Un-capture the namespaces that outlive the mesh; the others' pods take their rules with them."""
+    def _release(self, own: set[str], seconds: float) -> None:
+        """Un-capture first, on every node, the namespaces that are not the run's own: their pods outlive the mesh, and
+        an agent that is merely deleted would leave rules that refuse their traffic.
+        """
         staying = [
             n["metadata"]["name"]
             for n in self.cluster.list("Namespace", labels=f"{LABEL_MESH}=enabled")
-            if n["metadata"]["name"] not in deleted and n["metadata"]["labels"].get(LABEL_MODE) == self.mode.name
+            if n["metadata"]["name"] not in own and n["metadata"]["labels"].get(LABEL_MODE) == self.mode.name
         ]
         for name in staying:
             self.cluster.patch("Namespace", name, {"metadata": {"labels": {LABEL_MESH: None, LABEL_MODE: None}}})

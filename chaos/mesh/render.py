@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import Any, Final
 
 from chaos.kube.nodes import NodeChoice
 from chaos.mesh import inject, manifests
@@ -17,6 +17,7 @@ from chaos.model.modes import ProxyMode
 from chaos.names import CONTROL_PLANE, NODE_PROXY
 
 Object = dict[str, Any]
+RUN_FILES: Final = ("namespace.yaml", "rbac/watchdog.yaml", "watchdog.yaml")  # what a run has, whatever its mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,10 @@ class MeshPlan:
         )
         objects = inject.stamp(
             [
-                *manifests.load("namespace.yaml", values),
+                *(obj for file in RUN_FILES for obj in manifests.load(file, values)),
                 *manifests.load("rbac/control-plane.yaml", values),
                 *(manifests.load("rbac/node-proxy.yaml", values) if privileged else []),
                 *manifests.load("control-plane.yaml", values),
-                *manifests.load("rbac/watchdog.yaml", values),
-                *manifests.load("watchdog.yaml", values),
                 *components,
             ],
             self.run,
@@ -88,6 +87,13 @@ class MeshPlan:
             if self.mutable and obj["metadata"]["name"] == CONTROL_PLANE:
                 template["spec"]["containers"][0]["env"].append({"name": MUTATIONS_VARIABLE, "value": "allowed"})
         return objects
+
+    def of_the_run(self) -> frozenset[tuple[str, str]]:
+        """Kind and name of those of them that are the same in every mode of a run."""
+        values = {"mode": self.mode.name, "run": self.run}
+        return frozenset(
+            (obj["kind"], obj["metadata"]["name"]) for file in RUN_FILES for obj in manifests.load(file, values)
+        )
 
     def inject(self, objects: Iterable[Object]) -> list[Object]:
         """The application's manifests, patched for the mode."""

@@ -252,29 +252,3 @@ def test_what_render_prints_is_a_working_mesh_by_kubectl_alone(cluster: Cluster,
         assert "have the newest configuration" in shown.stdout
     finally:
         mesh.uninstall()
-
-
-def test_uninstalling_leaves_nothing_in_a_system_namespace_that_stays(cluster: Cluster) -> None:
-    mesh = Mesh(cluster, "node", run="t-left")
-    try:
-        mesh.install()
-        mesh.uninstall(namespace=False)
-        left = [
-            (kind, o["metadata"]["name"])
-            for kind in (
-                "Deployment",
-                "DaemonSet",
-                "ConfigMap",
-                "Secret",
-                "Service",
-                "ServiceAccount",
-                "Role",
-                "ClusterRole",
-                "ClusterRoleBinding",
-                "Pod",
-            )
-            for o in cluster.list(kind, labels=f"{LABEL_RUN}=t-left")
-        ]
-        assert left == []
-    finally:
-        mesh.uninstall()
