@@ -14,11 +14,12 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from benchmarks.machine import machine
+from benchmarks.observation import judged_seconds
 from chaos.history.spans import TRIAL, Span, SpanKind, read_trace
 
 RESULTS: Final = Path(__file__).parent / "results" / "pace.md"
@@ -55,14 +56,11 @@ def run_demo(out: Path) -> dict[str, list[float]]:
     figures = figures_of(read_trace(out))
     figures["wall, s"] = [wall]
     figures["first result on screen, s"] = [first or wall]
-    figures["wall / observation"] = [wall / observed(read_trace(out))]
+    judged = sum(judged_seconds(trial) for trial in out.glob("trials/*/*"))
+    figures["judged traffic, s of a run"] = [judged]
+    figures["wall / judged traffic"] = [wall / judged]
     figures["the runner's CPU, % of a core"] = [100 * cpu / wall]
     return figures
-
-
-def observed(spans: Iterable[Span]) -> float:
-    """Seconds of observation. Pure."""
-    return sum(one.seconds for one in spans if one.kind is SpanKind.OBSERVATION)
 
 
 def figures_of(spans: Sequence[Span]) -> dict[str, list[float]]:
@@ -87,6 +85,16 @@ def figures_of(spans: Sequence[Span]) -> dict[str, list[float]]:
     return dict(found)
 
 
+def starts(count: int) -> list[float]:
+    """Seconds of `sharedfate --help`."""
+    found = []
+    for _ in range(count):
+        began = time.monotonic()
+        subprocess.run([*SHAREDFATE, "--help"], check=True, capture_output=True)
+        found.append(time.monotonic() - began)
+    return found
+
+
 def clusters(count: int) -> list[float]:
     """Seconds of `sharedfate cluster up`, the command's start included."""
     found = []
@@ -105,7 +113,7 @@ def table(figures: Mapping[str, Sequence[float]]) -> list[str]:
         "| figure | n | least | median | most |",
         "|---|---:|---:|---:|---:|",
         *(
-            f"| {name} | {len(all_)} | {min(all_):.1f} | {statistics.median(all_):.1f} | {max(all_):.1f} |"
+            f"| {name} | {len(all_)} | {min(all_):.2f} | {statistics.median(all_):.2f} | {max(all_):.2f} |"
             for name, all_ in sorted(figures.items())
         ),
     ]
@@ -121,6 +129,7 @@ def main() -> None:
         for number in range(options.runs):
             for name, values in run_demo(Path(folder) / f"run-{number}").items():
                 all_[name] += values
+    all_["`sharedfate --help`, s"] = starts(CLUSTERS)
     all_["`sharedfate cluster up`, two nodes, s"] = clusters(CLUSTERS)
     text = "\n".join(
         [

@@ -19,12 +19,13 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine
+from benchmarks.observation import judged_seconds
 from chaos.embedded.kubelet import cgroups
 from proof.live.machine import Loop, working
 
@@ -39,7 +40,6 @@ EVERYTHING = ("--chaos-modes=all", "--chaos-scenarios=all")
 LONGEST = 7200.0  # seconds of a run, and of the loops beside it
 EVERY = 3.0  # seconds between two readings of memory
 MEMORY = "memory.txt"
-NANO = 1e9
 ERROR = "error"  # begun, and ended by something else than a verdict
 
 
@@ -83,34 +83,18 @@ class Made:
         return self.seconds / sum(trial.observed for trial in self.trials)
 
 
-def covered(windows: Iterable[tuple[int, int]]) -> int:
-    """Nanoseconds that lie in at least one of the windows."""
-    total = end = 0
-    for first, last in sorted(windows):
-        total += max(0, last - max(first, end))
-        end = max(end, last)
-    return total
-
-
 def read(directory: Path) -> Made:
     """A run from its directory; the kind is the name's first word."""
     report: dict[str, Any] = json.loads((directory / "report.json").read_text())
     trials = []
     for one in report["trials"]:
         place = directory / "trials" / one["mode"] / one["scenario"]
-        events = place / "events.jsonl"
-        shown = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
-        windows = [
-            (event["data"]["begin"], event["data"]["end"])
-            for event in shown
-            if event["kind"] == "window" and event["data"]["end"]
-        ]
         trials.append(
             Trial(
                 f"{one['scenario']}[{one['mode']}]",
                 one["verdict"],
                 one["seconds"],
-                covered(windows) / NANO,
+                judged_seconds(place),
                 tuple(sorted(set(one["observed"]["hurt"]) & set(one["predicted"]["unhurt"]))),
                 (place / "attempt-1").exists(),
             )

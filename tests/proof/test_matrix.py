@@ -7,7 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from proof.matrix import Made, Trial, covered, outside, page, read
+from benchmarks.observation import covered
+from proof.matrix import Made, Trial, outside, page, read
 
 
 def trial(**given: object) -> dict[str, object]:
