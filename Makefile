@@ -84,6 +84,7 @@ proof-judge: $(VENV)/.test tools  ## how often the judge errs, and what the load
 # The default matrix ten times, three times on busy cores, and everything once. Three hours.
 proof-matrix: $(VENV)/.run tools  ## how often a trial of the suite is wrong
 	$(BIN)/python -m proof.matrix --out sharedfate-proof/matrix
+	$(BIN)/python -m proof.busy --out sharedfate-proof/busy
 
 # Go 1.26 and half an hour of one core the first time. Stays until it is interrupted, or runs RUN and goes.
 real-kubernetes: NEEDED += buildah:buildah debootstrap:debootstrap
