@@ -51,8 +51,8 @@ def page(made: Mapping[int, Sequence[Made]], *, machine: str) -> str:
             f"{machine}; embedded cluster, two nodes. Again: `python -m proof.busy`.",
             "",
             f"`{' '.join(TRIALS)}`, beside processes that do arithmetic and never rest, at the usual priority. The "
-            "mesh is sound: a trial that fails is wrong, and so is one that finds somebody hurt of whom the model says that "
-            "nobody is. *Inconclusive*: also with fresh pods. *Made twice*: inconclusive at first.",
+            "mesh is sound: a trial that fails is wrong, and so is one that finds somebody hurt of whom the model says "
+            "that nobody is. *Inconclusive*: also with fresh pods. *Made twice*: inconclusive at first.",
             "",
             "| busy processes | runs | trials | wrong | inconclusive | made twice | wall, s | wall / judged traffic |",
             "|---:|---:|---:|---:|---:|---:|---:|---:|",
