@@ -29,9 +29,10 @@ def cluster() -> None:
 def cluster_up(ctx: click.Context, name: str, nodes: int) -> None:
     """Start it, and print the path of its kubeconfig; it stays until `cluster down`."""
     from chaos.embedded import provider
-    from chaos.kube.client import Cluster
 
     if (there := provider.status(name)) is not None and there.state == "up":
+        from chaos.kube.client import Cluster  # which a cluster that starts need not wait for
+
         with contextlib.closing(Cluster(there.kubeconfig)) as client:
             if (number := len(client.list("Node"))) != nodes:
                 why = f"{name} is up, with {number} nodes: take it down first, or choose another name"

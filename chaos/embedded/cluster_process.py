@@ -209,11 +209,11 @@ class ClusterProcess:
         self._task("dns", serve_dns(self._store, self._network))
         await self._start_nodes()
         write_private(options.directory / "ready", f"{os.getpid()}\n".encode())
-        gc.collect()
-        gc.freeze()  # what is there now stays: the collector need not walk it again
         if options.runner is not None:
             with contextlib.suppress(ConnectionError):
                 options.runner.send(b"ready\n")
+        gc.collect()
+        gc.freeze()  # what is there now stays: the collector need not walk it again
         log.info("ready: https://127.0.0.1:%d, nodes %s", port, ", ".join(options.nodes))
 
     def _task(self, name: str, work: Coroutine[Any, Any, None]) -> None:

@@ -24,7 +24,7 @@ Object = dict[str, Any]
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    with open_cluster("embedded", keep=False) as found:
+    with open_cluster("embedded", name="vacating", nodes=2) as found:
         yield found
 
 
