@@ -205,9 +205,9 @@ class Run:
         return there
 
     def _end_after(self, error: BaseException) -> None:
-        """Take down what a start left; note what fails, without hiding the cause."""
+        """Take down what a start left, namespaces too; note what fails, without hiding the cause."""
         try:
-            self._vacate()
+            self._end()
         except Exception as second:
             left = f"not all of it was taken down again: {one_line(second)}: sharedfate clean"
             self.progress.step(left)

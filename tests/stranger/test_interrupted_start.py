@@ -106,7 +106,7 @@ def ended_at(run: Mended, gate: Gate, theirs: Stranger, call: str, fate: str) ->
     else:  # an answer that is lost is asked for again
         assert fate == "lost_after"
         gate.shut = {}
-        run.discard()
+        run._end()
     assert gate.seen[fate], f"{call} is not called"
     with contextlib.suppress(NotReady):  # what is left then is said below
         theirs.admin.wait("nothing is left", lambda: left(theirs.admin) == [], seconds=30)
