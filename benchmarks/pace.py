@@ -1,6 +1,6 @@
 """Where the time of the demo's run goes: its wall time by what was observed, deployments, changes of mode, the runner.
 
-`python benchmarks/pace.py [--write] [--runs 3]`: as root, on an idle machine, three minutes a run; then ten clusters up
+`python -m benchmarks.pace [--write] [--runs 3]`: as root, on an idle machine, three minutes a run; then ten clusters up
 and down. A run is the command that everybody gives, with `--chaos-trace`.
 """
 
@@ -136,7 +136,7 @@ def main() -> None:
             "# The pace of a run",
             "",
             f"{machine()}, load average {os.getloadavg()[0]:.1f} at the end; the demo {options.runs} times. Again: "
-            "`python benchmarks/pace.py --write`.",
+            "`python -m benchmarks.pace --write`.",
             "",
             *table(all_),
         ]
