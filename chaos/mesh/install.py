@@ -296,10 +296,11 @@ class Mesh:
         system = [obj for obj in self.system_manifests() if (obj["kind"], obj["metadata"]["name"]) not in of_the_run]
         marked = [obj for obj in self._deployed if obj["kind"] == "Namespace" and obj["metadata"]["name"] in names]
         delete_running(self.cluster, [*self._deployed, *system])
-        self._remove_deployed(set())
-        empty_namespaces(self.cluster, names)
         delete_helpers(self.cluster, run=self.run, namespace=SYSTEM_NAMESPACE)
         delete_system(self.cluster, system, run=self.run, seconds=seconds)
+        # after the control plane, which would publish its ConfigMaps again
+        self._remove_deployed(set())
+        empty_namespaces(self.cluster, names)
         self.cluster.delete("ConfigMap", PROXY_CONFIG, SYSTEM_NAMESPACE)
         unmark_namespaces(self.cluster, marked)
         wait_emptied(self.cluster, names, seconds=seconds)
