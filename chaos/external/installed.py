@@ -278,14 +278,19 @@ class InstalledMesh(DescribedMesh):
         )
         delete_all(self.cluster, [{"kind": "Namespace", "metadata": {"name": name}} for name in tenants])
         self._deployed = []
-        release(self.cluster, self._held)
-        self._held = []
+        self._let_go()
         own_parts.remove(self, tenants, seconds=seconds)
 
     def vacate(self, *, seconds: float = 120.0) -> None:
         """Remove the tenants, and leave the run's namespaces to its next mode, empty."""
         deployed, self._deployed = self._deployed, []
+        self._let_go()
         own_parts.vacate(self, deployed, seconds=seconds)
+
+    def _let_go(self) -> None:
+        """Give the mesh's own proxies back what they had before they were held to a budget."""
+        release(self.cluster, self._held)
+        self._held = []
 
     # ---- looking
 
