@@ -198,7 +198,20 @@ def test_what_deploys_parts_of_our_own_says_why_it_does_not_run_on_a_target() ->
     names = set(scenario_names())
     assert set(ON_TARGET) <= {name for name in names if not SCENARIOS[name].why_not_on_a_target}
     of_mesh = {name for name in names if SCENARIOS[name].reference_mesh_only}
-    assert of_mesh == {"job-policies", "noisy-bytes", "noisy-connections", "proxy-recreated"}
+    assert of_mesh == {
+        "certificates-rotated",
+        "enrolment-off",
+        "enrolment-on",
+        "job-policies",
+        "noisy-bytes",
+        "noisy-connections",
+        "proxy-recreated",
+        "root-rotated",
+        "waypoint-added",
+        "waypoint-moved",
+        "waypoint-removed",
+        "waypoint-upgraded",
+    }
     assert {name for name in names if SCENARIOS[name].reference_apps_only} == {
         "client-shut-down",
         "client-shut-down-proxy-killed",
