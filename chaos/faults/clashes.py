@@ -80,8 +80,13 @@ def refuse_held(
             continue  # it is about to see ours
         try:
             held = fault_from(receipt.fault, receipt.settings), receipt.target
-        except Misuse:
-            continue  # of another release: `stop` tells of it
+        except Misuse:  # of another release, or somebody's own: what it changes is not known, so all of its target is
+            found += [
+                f"{receipt.fault}, which cannot be read here, holds {receipt.target}: {receipt.holder}"
+                for _, target in planned
+                if overlap(target, receipt.target)
+            ]
+            continue
         found += [f"{text}: {receipt.holder}" for one in planned if (text := detect_clash(one, held))]
     if found:
         raise Misuse("another holds what this fault would change: " + "; ".join(found) + ". `sharedfate stop` ends it")

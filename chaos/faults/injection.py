@@ -62,6 +62,9 @@ def begin(
     version = receipts.store(cluster, receipt)
     try:
         refuse_held(cluster, [(fault, target)], own=receipt, version=version)
+        # What another held while we planned may have been undone before we looked: it is no original of ours.
+        if (facts := fault.plan(cluster, target)) != receipt.facts:
+            receipt = receipts.update(cluster, receipt, facts=facts)
     except BaseException:
         with held_back():
             receipts.close(cluster, receipt)  # nothing was changed

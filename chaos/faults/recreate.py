@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from chaos.errors import AlreadyExists, NoEffect, NotReady
-from chaos.faults import workload
+from chaos.faults import notes, workload
 from chaos.faults.activity import Activity
 from chaos.faults.model import EXISTENCE, Evidence, Facts, Receipt, Target, Witness
 from chaos.faults.needs import Need
@@ -37,7 +37,9 @@ class Recreate:
     ready_seconds: float = 180.0
 
     def plan(self, cluster: Cluster, target: Target) -> Facts:
-        return {"manifest": workload.bare(workload.living(cluster, target))}
+        found = workload.living(cluster, target)
+        notes.refuse_noted(found, target)  # its successor would be made of what another fault changed
+        return {"manifest": workload.bare(found)}
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         target, at = receipt.target, time.time_ns()

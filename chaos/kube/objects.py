@@ -88,6 +88,28 @@ def containers(pod: Object) -> list[Object]:
     return [*(spec.get("containers") or []), *(spec.get("initContainers") or [])]
 
 
+def probed_ports(spec: Object) -> frozenset[int]:
+    """Return the ports of a pod that its kubelet connects to: those of its containers' probes and hooks. A name that no
+    port of the container has is left out, as the kubelet can probe nothing there.
+    """
+    return frozenset(
+        port
+        for field in ("containers", "initContainers")
+        for one in spec.get(field) or []
+        for port in _probed(one)
+        if port is not None
+    )
+
+
+def _probed(container: Object) -> Iterator[int | None]:
+    named = {port.get("name"): port["containerPort"] for port in container.get("ports") or []}
+    hooks = (container.get("lifecycle") or {}).values()
+    for how in (*(container.get(f"{kind}Probe") for kind in ("startup", "readiness", "liveness")), *hooks):
+        for means in ("httpGet", "tcpSocket", "grpc"):
+            port = ((how or {}).get(means) or {}).get("port")
+            yield port if port is None or isinstance(port, int) else named.get(port)
+
+
 def container(pod: Object, name: str) -> Object:
     """The container or init container of that name; empty when there is none."""
     return next((one for one in containers(pod) if one["name"] == name), {})

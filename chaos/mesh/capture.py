@@ -4,9 +4,11 @@
 which needs NET_ADMIN only), and the node agent applies the same plan inside the pods' namespaces from outside.
 
 What passes untouched: loop-back; what a proxy sends (marked); the control and status ports in both directions; and,
-inbound, the node itself, whose kubelet probes. Anything else that is TCP meets a proxy or is refused: when no proxy
-listens, that is a reset, never plain text. TCP over IPv6 is refused both ways, because the proxies speak IPv4 only. A
-redirect keeps the original destination, which the proxy asks the kernel for.
+inbound, the node itself at the ports that its kubelet probes. Not at others: whoever calls a node port comes from the
+node's address too, and whoever may write a Service and its EndpointSlice chooses the pod that a node port leads to.
+Anything else that is TCP meets a proxy or is refused: when no proxy listens, that is a reset, never plain text. TCP
+over IPv6 is refused both ways, because the proxies speak IPv4 only. A redirect keeps the original destination, which
+the proxy asks the kernel for.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import ipaddress
 import os
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
@@ -25,6 +27,7 @@ from chaos.errors import EnvironmentUnfit, Misuse, SharedfateError
 from chaos.names import MARK_PROXY, PORT_CONTROL, PORT_HBONE, PORT_INBOUND, PORT_OUTBOUND, PORT_STATUS
 
 TABLE: Final = "sharedfate"
+PROBED_VARIABLE: Final = "PROBED_PORTS"  # of the init container: the ports of its pod that the kubelet probes
 _OPEN: Final = (PORT_CONTROL, PORT_STATUS)
 
 
@@ -35,22 +38,25 @@ class Inbound(StrEnum):
     TUNNEL = "tunnel"  # port 15008 alone: everything else is refused
 
 
-def plan_capture(*, inbound: Inbound, node: Sequence[str], ipv6: bool = True) -> str:
+def plan_capture(*, inbound: Inbound, node: Sequence[str], probed: Collection[int], ipv6: bool = True) -> str:
     """Return the whole rule set as one atomic nft transaction, which replaces an earlier one.
 
     Args:
         node: the node's addresses as the pod sees them: what its kubelet's probes come from.
+        probed: the ports that they go to.
         ipv6: whether the kernel has IPv6 at all.
     """
     if not node:
         raise Misuse("capture: no address of the node: its kubelet's probes would be refused")
     addresses = ", ".join(sorted({str(ipaddress.IPv4Address(address)) for address in node}))
     open_ports = ", ".join(str(port) for port in _OPEN)
+    ports = ", ".join(str(port) for port in sorted(set(probed)))
+    probes = f"ip saddr {{ {addresses} }} tcp dport {{ {ports} }}" if ports else ""
     redirect = f"""
   chain inbound {{
     type nat hook prerouting priority -105; policy accept;
     iifname "lo" return
-    ip saddr {{ {addresses} }} return
+    {probes and f"{probes} return"}
     tcp dport {{ {open_ports} }} return
     meta l4proto tcp redirect to :{PORT_INBOUND}
   }}"""
@@ -59,7 +65,7 @@ def plan_capture(*, inbound: Inbound, node: Sequence[str], ipv6: bool = True) ->
     type filter hook input priority -10; policy accept;
     iifname "lo" accept
     ct state established,related accept
-    ip saddr {{ {addresses} }} accept
+    {probes and f"{probes} accept"}
     tcp dport {{ {open_ports}, {PORT_HBONE} }} accept
     meta l4proto tcp reject with tcp reset
   }}"""
@@ -164,6 +170,7 @@ def main() -> int:
                 inbound=Inbound.REDIRECT,
                 ipv6=has_ipv6(net),
                 node=node_addresses(os.environ.get("NODE_IP", "").split(","), net),
+                probed=[int(port) for port in os.environ.get(PROBED_VARIABLE, "").split(",") if port],
             )
         )
     except SharedfateError as error:

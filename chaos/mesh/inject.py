@@ -12,7 +12,8 @@ from typing import Any, Final
 
 from chaos.control_key import VARIABLE, ControlKey
 from chaos.errors import Misuse
-from chaos.mesh import manifests
+from chaos.kube.objects import probed_ports
+from chaos.mesh import capture, manifests
 from chaos.model.modes import ProxyMode
 from chaos.names import IMAGE, KEEP_IN_PLACE, LABEL_MESH, LABEL_MODE, LABEL_POD_SECURITY, LABEL_RUN, PORT_CONTROL
 
@@ -112,6 +113,7 @@ def inject(objects: Iterable[Object], mode: ProxyMode, *, run: str, values: Mapp
         elif patches and template is not None and _wants(template):
             _refuse_clashes(obj, template, patches[0])
             apply_patch(template, patches[0])
+            _tell_probes(template)
         injected.append(obj)
         if obj.get("kind") == "Namespace":
             values_here = {**filled, "namespace": obj["metadata"]["name"]}
@@ -171,6 +173,15 @@ def apply_patch(template: Object, patch: Object) -> None:
             spec[field] = [*copy.deepcopy(added), *(present or [])]
         else:
             spec[field] = [*(present or []), *copy.deepcopy(added)]
+
+
+def _tell_probes(template: Object) -> None:
+    """Tell the container that captures, where the patch has one, which ports the pod's kubelet probes."""
+    spec = template["spec"]
+    ports = ",".join(map(str, sorted(probed_ports(spec))))
+    for container in spec.get("initContainers") or []:
+        if capture.__name__ in (container.get("command") or ()):
+            container["env"] = [*(container.get("env") or []), {"name": capture.PROBED_VARIABLE, "value": ports}]
 
 
 def namespaces_of(objects: Iterable[Object]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from chaos.errors import Misuse
+from chaos.faults.catalogue import FAULTS, fault_class
 from chaos.faults.clashes import detect_clash, overlap, refuse_clashes
 from chaos.faults.delete_pod import DeletePod
 from chaos.faults.drain import Drain
@@ -71,3 +72,12 @@ def test_every_clash_is_named_at_once() -> None:
 
 def test_a_namesake_elsewhere_does_not_overlap() -> None:
     assert not overlap(PROXY, Target("container", "server-1-x", "other", container="proxy"))
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_every_fault_clashes_with_itself_on_one_target_but_for_those_that_may_sit_beside_each_other(name: str) -> None:
+    fault = fault_class(name)
+    made = object.__new__(fault)  # its aspects are its class's, whatever it is set to
+    for target in (PROXY, SERVER, NODE, replace(PROXY, kind="pod")):
+        if target.kind in fault.targets:
+            assert bool(detect_clash((made, target), (made, target))) == (name != "hog")

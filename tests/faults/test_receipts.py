@@ -7,7 +7,8 @@ import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, ClassVar, cast
 
 import pytest
 from click.testing import CliRunner
@@ -16,16 +17,21 @@ from chaos.cli import main
 from chaos.commands import faults as commands
 from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse
 from chaos.faults import notes, receipts, stop_signal
+from chaos.faults.activity import Activity
+from chaos.faults.catalogue import FAULTS
 from chaos.faults.drain import Drain
 from chaos.faults.injection import begin, end, inject_all, injected, undo_overdue
-from chaos.faults.model import Receipt, Target
+from chaos.faults.model import Evidence, Fault, Receipt, Target, Witness
+from chaos.faults.needs import Need
 from chaos.faults.receipts import UnreadableReceipt
+from chaos.faults.recreate import Recreate
 from chaos.faults.scale import Scale
 from chaos.faults.selection import container_target, node_target, workload_target
 from chaos.faults.throttle import Throttle
 from chaos.faults.upgrade import Upgrade
 from chaos.faults.watchdog import Watchdog
 from chaos.kube.client import Cluster
+from chaos.model.faulting import FaultShape
 from chaos.names import LABEL_RUN, SYSTEM_NAMESPACE
 from tests.embedded.api.conftest import World, deployment, pod
 from tests.embedded.api.conftest import world as world  # the fixture: a server without nodes
@@ -97,7 +103,7 @@ def limit(cluster: Cluster, name: str) -> str:
     return found
 
 
-RECEIPT = Receipt("1-a", "r", "drain", {}, Target("node", "n1"), 1).to_json()
+RECEIPT = Receipt("1-a", "r", "drain", {}, Target("node", "n9"), 1).to_json()
 BROKEN: dict[str, str | None] = {  # what a receipt may hold that is none
     "no-data": None,
     "empty": "",
@@ -231,6 +237,70 @@ def test_of_many_that_begin_at_once_at_most_one_holds_and_the_original_comes_bac
         assert notes.all_noted(cluster) == []
 
 
+@pytest.mark.parametrize("what", [what for what, row in UNDOABLE.items() if "target" not in row])
+def test_a_target_whose_fault_is_not_known_here_is_held_all_the_same(cluster: Cluster, what: str) -> None:
+    held = Receipt.from_json({**RECEIPT, "by": "process 7 on elsewhere", **UNDOABLE[what]})
+    plant(cluster, "1-a", json.dumps(held.to_json()))
+    node(cluster, "n9")
+    with (
+        pytest.raises(Misuse, match="run r, receipt 1-a, process 7 on elsewhere"),
+        injected(cluster, Drain(), held.target, run="ours"),
+    ):
+        pytest.fail("the block must not run")
+    assert not cordoned(cluster, "n9")
+
+
+@dataclass(frozen=True, slots=True)
+class Paint:
+    """Somebody's own fault: a node's colour, of which no note is kept."""
+
+    name: ClassVar[str] = "paint"
+    shape: ClassVar[FaultShape] = FaultShape.HELD
+    targets: ClassVar[frozenset[str]] = frozenset({"node"})
+    aspects: ClassVar[frozenset[str]] = frozenset({"colour"})
+    witness: ClassVar[Witness] = Witness.PODS
+    needs: ClassVar[tuple[Need, ...]] = ()
+    activity: ClassVar[Activity] = Activity("paint", "scrape")
+    colour: str = "red"
+
+    def plan(self, cluster: Cluster, target: Target) -> dict[str, Any]:
+        return {"was": colour(cluster)}
+
+    def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        return self._put(cluster, self.colour)
+
+    def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+        return self._put(cluster, receipt.facts["was"])
+
+    @staticmethod
+    def _put(cluster: Cluster, colour: str) -> Evidence:
+        cluster.patch("Node", "n1", {"metadata": {"labels": {"colour": colour}}})
+        return Evidence(1, {})
+
+
+def colour(cluster: Cluster) -> str:
+    return str(cluster.get("Node", "n1")["metadata"]["labels"]["colour"])
+
+
+def test_what_another_undid_while_a_fault_was_planned_is_no_original(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(cast(dict[str, str], FAULTS), "paint", f"{__name__}:Paint")
+    target, store = node(cluster), receipts.store
+    Paint._put(cluster, "white")
+    first = begin(cluster, Paint("red"), target, run="a", seconds=60)
+
+    def store_late(*arguments: Any) -> str:
+        end(cluster, first)
+        return store(*arguments)
+
+    monkeypatch.setattr(receipts, "store", store_late)
+    second = begin(cluster, Paint("blue"), target, run="b", seconds=60)
+    assert (colour(cluster), second.facts) == ("blue", {"was": "white"})
+    end(cluster, second)
+    assert colour(cluster) == "white"
+
+
 def test_two_faults_on_one_target_that_do_not_clash_are_both_held(cluster: Cluster) -> None:
     one, other = node(cluster, "n1"), node(cluster, "n2")
     with injected(cluster, Drain(), one, run="a"), injected(cluster, Drain(), other, run="b"):
@@ -265,8 +335,10 @@ def test_a_lost_receipt_is_no_lost_number_template_or_schedulability(cluster: Cl
         receipt = begin(cluster, fault, target, run="r", seconds=60)
         assert cluster.get("Deployment", "shop", "default")["spec"] != before
         lose(cluster)
-        with pytest.raises(Misuse, match="not its own"):
-            begin(cluster, Scale(seconds=5), target, run="s", seconds=60)
+        others: tuple[Fault, ...] = (Scale(seconds=5), Recreate())
+        for other in others:
+            with pytest.raises(Misuse, match="not its own"):
+                begin(cluster, other, target, run="s", seconds=60)
         # Without nodes no pod becomes ready: the value is back, and the undo says that the pods are not.
         hasty = json.loads(json.dumps({**receipt.to_json(), "settings": {**receipt.settings, "seconds": 0.1}}))
         with pytest.raises(ExperimentFailure):

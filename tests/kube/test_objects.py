@@ -23,6 +23,7 @@ from chaos.kube.objects import (
     is_rolled_out,
     label_selector,
     pods_of,
+    probed_ports,
     rfc3339,
     selects,
     sole_owner,
@@ -262,3 +263,27 @@ def test_a_permission_is_asked_as_a_review_and_said_in_a_line() -> None:
 )
 def test_a_selector_picks_what_a_list_request_would(selector: str, labels: dict[str, str], picked: bool) -> None:
     assert selects(selector, labels) is picked
+
+
+# What a container says of its probes and hooks, and the ports at which its pod is then probed.
+PROBED: list[tuple[Object, set[int]]] = [
+    ({}, set()),
+    ({"readinessProbe": None, "lifecycle": None, "ports": None}, set()),
+    ({"readinessProbe": {"httpGet": {"path": "/", "port": 80}}}, {80}),
+    ({"livenessProbe": {"tcpSocket": {"port": 81}}, "startupProbe": {"grpc": {"port": 82}}}, {81, 82}),
+    ({"readinessProbe": {"exec": {"command": ["true"]}}}, set()),
+    ({"readinessProbe": {"httpGet": {"port": "web"}}, "ports": [{"name": "web", "containerPort": 8080}]}, {8080}),
+    ({"readinessProbe": {"httpGet": {"port": "web"}}, "ports": [{"name": "other", "containerPort": 8080}]}, set()),
+    ({"lifecycle": {"preStop": {"httpGet": {"port": 83}}, "postStart": {"sleep": {"seconds": 1}}}}, {83}),
+    ({"lifecycle": {"preStop": {"httpGet": {"port": 84}}}, "livenessProbe": {"httpGet": {"port": 80}}}, {80, 84}),
+    ({"ports": [{"containerPort": 9000}]}, set()),  # a port is no probe
+]
+
+
+@pytest.mark.parametrize(("says", "ports"), PROBED)
+@pytest.mark.parametrize("field", ["containers", "initContainers"])
+def test_a_pod_is_probed_where_its_containers_say_so_and_nowhere_else(
+    says: Object, ports: set[int], field: str
+) -> None:
+    assert probed_ports({field: [{"name": "app", **says}]}) == ports
+    assert probed_ports({field: [{"name": "x", "livenessProbe": {"tcpSocket": {"port": 7}}}, says]}) == {7, *ports}

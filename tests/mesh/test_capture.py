@@ -13,13 +13,13 @@ from tests.mesh.envoy.bench import Namespace
 
 def test_without_an_address_of_the_node_nothing_is_planned() -> None:
     with pytest.raises(Misuse):
-        capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=[])
+        capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=[], probed=[])
 
 
 def test_the_stamp_tells_plans_apart_and_ignores_order() -> None:
-    one = capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=["10.0.0.1", "10.0.0.2"])
-    same = capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=["10.0.0.2", "10.0.0.1"])
-    other = capture.plan_capture(inbound=capture.Inbound.TUNNEL, node=["10.0.0.1", "10.0.0.2"])
+    one = capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=["10.0.0.1", "10.0.0.2"], probed=[80, 81])
+    same = capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=["10.0.0.2", "10.0.0.1"], probed=[81, 80])
+    other = capture.plan_capture(inbound=capture.Inbound.TUNNEL, node=["10.0.0.1", "10.0.0.2"], probed=[80, 81])
     assert one == same
     assert capture.stamp_of(one) != capture.stamp_of(other)
 
@@ -44,7 +44,7 @@ def space() -> Iterator[Namespace]:
 @pytest.mark.privileged
 @pytest.mark.parametrize("inbound", list(capture.Inbound))
 def test_capture_can_be_repeated_and_is_undone_exactly(space: Namespace, inbound: capture.Inbound) -> None:
-    plan = capture.plan_capture(inbound=inbound, node=["10.0.0.1"])
+    plan = capture.plan_capture(inbound=inbound, node=["10.0.0.1"], probed=[8080])
     assert not capture.is_applied(plan, netns=space.path)
     for _ in range(2):
         capture.apply_rules(plan, netns=space.path)

@@ -11,6 +11,7 @@ from chaos.errors import Misuse
 from chaos.kube.placement import plan_placement
 from chaos.mesh import manifests
 from chaos.mesh.budget import Budget, Reference, Share, divide, instances
+from chaos.mesh.capture import PROBED_VARIABLE
 from chaos.mesh.inject import inject, pod_template
 from chaos.mesh.render import render_mode
 from chaos.model.modes import MODES, Balancing, Layer
@@ -102,6 +103,13 @@ def test_every_kind_that_makes_pods_is_injected(kind: str) -> None:
     template = pod_template(result)
     assert template is not None
     assert [c["name"] for c in template["spec"]["containers"]] == ["app", "proxy"]
+
+
+@pytest.mark.parametrize("mode", [name for name, mode in MODES.items() if mode.in_pod])
+def test_who_captures_is_told_what_the_kubelet_probes_of_the_application_and_of_its_proxy(mode: str) -> None:
+    for template in workloads(injected(mode)):
+        (capture,) = (one for one in template["spec"]["initContainers"] if one["name"] == "capture")
+        assert {one["name"]: one.get("value") for one in capture["env"]}[PROBED_VARIABLE] == "9990,15021"
 
 
 def test_injecting_twice_injects_once() -> None:

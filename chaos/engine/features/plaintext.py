@@ -1,11 +1,18 @@
-"""Checks that plain text into a meshed pod is refused, whoever sends it; only the node's own kubelet probes pass."""
+"""Checks that plain text into a meshed pod is refused, whoever sends it; only the node's own kubelet probes pass.
+
+The node's address alone is nobody's proof: what comes through a node port has it too.
+"""
 
 from __future__ import annotations
+
+from typing import Final
 
 from chaos.engine.features.context import CheckContext
 from chaos.engine.features.programs.caller import CallSpec
 from chaos.names import PORT_ADMIN, PORT_CONTROL, PORT_HBONE, PORT_HTTP, PORT_INBOUND, PORT_OUTBOUND, PORT_TCP
 from chaos.verdict.check import Check, decided
+
+PROBES: Final = "of what comes from the node's address, the kubelet's probes alone pass"
 
 
 def calls_to(ip: str, *, meshed: bool) -> list[CallSpec]:
@@ -41,7 +48,10 @@ def check_plaintext(context: CheckContext) -> list[Check]:
                 "calls",
             )
         ]
-    probe = context.run_on_node(server.node, "chaos.engine.features.programs.probe", server.ip, str(PORT_HTTP))
+    probe, other = (
+        context.run_on_node(server.node, "chaos.engine.features.programs.probe", server.ip, str(port))
+        for port in (PORT_CONTROL, PORT_HTTP)
+    )
     return [
         decided(
             "plain text into a meshed pod is refused",
@@ -53,8 +63,9 @@ def check_plaintext(context: CheckContext) -> list[Check]:
             "calls answered",
         ),
         decided(
-            "the kubelet's probes pass",
-            probe["status"] == 200,
-            f"a request from the node's own address was answered {probe['status']} {probe['error']}".rstrip(),
+            PROBES,
+            probe["status"] == 200 and not other["status"],
+            f"a request from the node's own address was answered {probe['status']} {probe['error']}".rstrip()
+            + f" at the port that the kubelet probes, and {other['status']} at the application's",
         ),
     ]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
 from chaos.errors import ApiError, EnvironmentUnfit
-from chaos.kube.objects import rfc3339
+from chaos.kube.objects import probed_ports, rfc3339
 from chaos.kube.placement import is_captured, stands_apart
 from chaos.mesh import capture
 from chaos.mesh.agent.sandboxes import Sandbox, find_sandboxes, link, listening_ports, prune
@@ -64,6 +64,7 @@ class PodTask:
     mode: str
     annotated: str  # the sandbox that its annotation names
     captured: bool  # what its condition says
+    probed: frozenset[int]  # the ports that the kubelet connects to
 
     @property
     def inbound(self) -> capture.Inbound:
@@ -116,7 +117,7 @@ def _wanted(pod: Object, node: str) -> PodTask | None:
     annotated = (meta.get("annotations") or {}).get(ANNOTATION_SANDBOX, "")
     if not all(isinstance(one, str) for one in (*names, annotated)):
         raise TypeError(f"{names} and {annotated!r} should be texts")
-    return PodTask(*names, mode.name, annotated, captured)
+    return PodTask(*names, mode.name, annotated, captured, probed_ports(spec))
 
 
 @dataclass(slots=True)
@@ -214,7 +215,10 @@ class NodeAgent:
                 return False
             net = self.proc / str(sandbox.pid) / "net"
             plan = capture.plan_capture(
-                inbound=pod.inbound, ipv6=capture.has_ipv6(net), node=capture.node_addresses(self.node_ips, net)
+                inbound=pod.inbound,
+                ipv6=capture.has_ipv6(net),
+                node=capture.node_addresses(self.node_ips, net),
+                probed=pod.probed,
             )
             netns = str(self.proc / str(sandbox.pid) / "ns" / "net")
             if not capture.is_applied(plan, netns=netns):

@@ -16,7 +16,7 @@ from chaos.engine.features.forged import check_forged
 from chaos.engine.features.identities import check_identities, check_refusals
 from chaos.engine.features.metrics import check_metrics
 from chaos.engine.features.outliers import check_outliers
-from chaos.engine.features.plaintext import check_plaintext
+from chaos.engine.features.plaintext import PROBES, check_plaintext
 from chaos.engine.features.pod_removal import LEAVES, SERVED, check_pod_removal
 from chaos.engine.features.policy import check_policy
 from chaos.engine.features.retries import check_retries, check_timeouts
@@ -29,7 +29,7 @@ from chaos.faults.injection import injected
 from chaos.faults.selection import workload_target
 from chaos.mesh.mutations import Defect
 from chaos.model.placement import Pod
-from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
+from chaos.names import CONTROL_PLANE, PORT_HTTP, SYSTEM_NAMESPACE
 from chaos.verdict import Verdict
 from chaos.verdict.check import Check
 
@@ -112,24 +112,24 @@ from pathlib import Path
 from chaos.inpod.process_helper import processes
 from chaos.mesh import capture
 pid = processes(sys.argv[1], "")[0]
-node = sys.argv[2:] or capture.node_addresses([], Path(f"/proc/{pid}/net"))
-rules = capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=node)
+node, probed = capture.node_addresses([], Path(f"/proc/{pid}/net")), [int(port) for port in sys.argv[2:]]
+rules = capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=node, probed=probed)
 capture.apply_rules(rules, netns=f"/proc/{pid}/ns/net")
 """
 
 
 @contextmanager
-def captured_for(where: CheckContext, *node: str) -> Iterator[None]:
-    """The client's servers are captured by rules that know the node under another address."""
+def captured_but(where: CheckContext, *ports: int) -> Iterator[None]:
+    """The client's servers are captured by rules that let whatever has the node's address pass to those ports."""
 
-    def capture(server: Pod, *addresses: str) -> None:
+    def capture(server: Pod, *ports: int) -> None:
         done = where.cluster.exec(
-            SYSTEM_NAMESPACE, where.debug_pods[server.node], ["python", "-c", CAPTURE, server.uid, *addresses]
+            SYSTEM_NAMESPACE, where.debug_pods[server.node], ["python", "-c", CAPTURE, server.uid, *map(str, ports)]
         )
         assert done.code == 0, done.stderr
 
     for server in where.servers:
-        capture(server, *node)
+        capture(server, *ports)
     try:
         yield
     finally:
@@ -138,10 +138,10 @@ def captured_for(where: CheckContext, *node: str) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("where", [QUICK], indirect=True, scope="module")
-def test_capture_that_does_not_know_its_node_is_caught(where: CheckContext) -> None:
-    with captured_for(where, "192.0.2.1"):
+def test_capture_that_takes_the_nodes_address_for_its_kubelet_is_caught(where: CheckContext) -> None:
+    with captured_but(where, PORT_HTTP):
         found = {one.name: one for one in check_plaintext(where)}
-    assert found["the kubelet's probes pass"].verdict is Verdict.FAIL
+    assert found[PROBES].verdict is Verdict.FAIL
     assert {one.name: one.verdict for one in check_plaintext(where)} == dict.fromkeys(found, Verdict.PASS)
 
 

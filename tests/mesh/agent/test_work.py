@@ -146,7 +146,7 @@ def test_a_pod_is_captured_once_envoy_listens_and_not_before(
 
 @pytest.mark.privileged
 def test_a_restarted_agent_writes_nothing_and_keeps_the_rules(agent: NodeAgent, space: Namespace) -> None:
-    plan = capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=["10.0.0.1"])
+    plan = capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=["10.0.0.1"], probed=[])
     capture.apply_rules(plan, netns=space.path)
     handle = space.run("nft", "-a", "list", "ruleset")
     known = pod_object(captured=True)
@@ -159,7 +159,9 @@ def test_a_restarted_agent_writes_nothing_and_keeps_the_rules(agent: NodeAgent, 
 
 @pytest.mark.privileged
 def test_a_namespace_that_leaves_the_mesh_is_released(agent: NodeAgent, space: Namespace) -> None:
-    capture.apply_rules(capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=["10.0.0.1"]), netns=space.path)
+    capture.apply_rules(
+        capture.plan_capture(inbound=capture.Inbound.REDIRECT, node=["10.0.0.1"], probed=[]), netns=space.path
+    )
     agent.take("Pod", "ADDED", pod_object(captured=True))
     agent.take("Namespace", "DELETED", {"metadata": {"name": "tenant-a", "labels": {}}})
     agent.step()

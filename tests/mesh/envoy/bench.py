@@ -51,6 +51,7 @@ from chaos.model.placement import Proxy
 from chaos.names import PORT_HTTP, PORT_TCP
 
 GATEWAY = "10.244.1.1"
+PROBED = 9000  # the port of each pod that its kubelet probes
 ENVOY = shutil.which("envoy") or str(Path(sys.executable).with_name("envoy"))
 
 
@@ -263,7 +264,8 @@ class Bench:
         return process
 
     def capture(self, pod: Workload, inbound: capture.Inbound) -> None:
-        capture.apply_rules(capture.plan_capture(inbound=inbound, node=[GATEWAY]), netns=self.spaces[pod.name].path)
+        plan = capture.plan_capture(inbound=inbound, node=[GATEWAY], probed=[PROBED])
+        capture.apply_rules(plan, netns=self.spaces[pod.name].path)
 
     def everything(self) -> None:
         """All pods behind the mode's proxies, captured."""
