@@ -17,7 +17,7 @@ from chaos.external.routes import RouteContext, carriers, place_key, plan_kinds,
 from chaos.fields import whole_number
 from chaos.kube.access import list_readable
 from chaos.kube.client import Cluster
-from chaos.kube.objects import container_status, is_deleting, is_live, is_unready, sole_owner, workload_name
+from chaos.kube.objects import container_status, controller, is_deleting, is_live, is_unready, sole_owner, workload_name
 from chaos.kube.quantity import byte_count, millicores
 from chaos.model.modes import Route, Scope
 from chaos.model.placement import Placement, Pod, Proxy, Role
@@ -105,7 +105,7 @@ def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site, *, e
     """
     live = [pod for pod in site.pods if is_live(pod)]
     named = {key for call in target.calls for key in (call.client, call.server)}
-    apart = _standing_apart(mesh, live, named)
+    apart = _standing_apart(mesh, target, live, named)
     around = _around(mesh, site, apart)
     standing = {pod["metadata"]["uid"] for pod in apart}
     objects = {
@@ -169,14 +169,27 @@ def unanswering(target: TargetSystem, services: Sequence[Object], pods: Sequence
     return left
 
 
-def route_context(mesh: MeshDescription, site: Site) -> RouteContext:
+def route_context(target: TargetSystem, mesh: MeshDescription, site: Site) -> RouteContext:
     """What the objects say besides the pods of a call."""
-    return _around(mesh, site, _standing_apart(mesh, [pod for pod in site.pods if is_live(pod)], set()))
+    return _around(mesh, site, _standing_apart(mesh, target, [pod for pod in site.pods if is_live(pod)], set()))
 
 
-def _standing_apart(mesh: MeshDescription, live: Sequence[Object], named: Collection[str]) -> list[Object]:
-    """The pods that are proxies; not those that a call names: a gateway may be somebody's client."""
-    return [pod for pod in live if _workload_key(pod) not in named and any(_matches(rule, pod) for rule in mesh.rules)]
+def _standing_apart(
+    mesh: MeshDescription, target: TargetSystem, live: Sequence[Object], named: Collection[str]
+) -> list[Object]:
+    """The pods that are proxies; not those that a call names: a gateway may be somebody's client. Nor a tenant's pod
+    that carries the labels of a node's proxy: whoever may create a pod can write them.
+    """
+    tenants = set(target.namespaces)
+    return [
+        pod
+        for pod in live
+        if _workload_key(pod) not in named
+        and any(
+            _matches(rule, pod) and not (_anywhere(rule) and pod["metadata"]["namespace"] in tenants)
+            for rule in mesh.rules
+        )
+    ]
 
 
 def _around(mesh: MeshDescription, site: Site, apart: Sequence[Object]) -> RouteContext:
@@ -285,7 +298,26 @@ def _matches(rule: ProxyRule, pod: Object) -> bool:
         and rule.namespace in ("", pod["metadata"]["namespace"])
         and running_beside(pod, rule.container) is not None
         and all(key in labels and value in ("*", labels[key]) for key, value in rule.labels.items())
+        and not (_anywhere(rule) and (controller(pod) or {}).get("kind") != "DaemonSet")
     )
+
+
+def _anywhere(rule: ProxyRule) -> bool:
+    """Whether the rule finds a node's proxies by their labels alone, in whichever namespace they lie."""
+    return rule.scope is Scope.NODE and not rule.namespace
+
+
+def _refuse_rivals(rule: ProxyRule, node: str, pods: Sequence[Object]) -> None:
+    """Raise Misuse when pods of several DaemonSets claim to be the node's proxy: no label says which one is the
+    mesh's.
+    """
+    owners = {(pod["metadata"]["namespace"], (controller(pod) or {}).get("name")) for pod in pods}
+    if _anywhere(rule) and len(owners) > 1:
+        names = ", ".join(sorted(f"{namespace}/{name}" for namespace, name in owners))
+        raise Misuse(
+            f"{rule.name} of node {node}: pods of several DaemonSets carry its labels: {names}. Remove the one that is "
+            "not the mesh's, or describe the mesh with the namespace of its proxies"
+        )
 
 
 def _key(rule: ProxyRule, pod: Object) -> str:
@@ -319,6 +351,8 @@ def _serving(
     for pod in apart:
         if _matches(rule, pod) and (key := _key(rule, pod)) in served and _is_ready(pod, rule.container):
             places.setdefault(key, []).append(pod)
+    for key, there in places.items():
+        _refuse_rivals(rule, key, there)
     if rule.newest:
         places = {key: [max(there, key=_made)] for key, there in places.items()}
     return [(key, pod) for key, there in places.items() for pod in there]

@@ -481,3 +481,42 @@ def test_a_waypoint_of_which_no_pod_is_ready_is_an_error_that_names_it() -> None
     placement = placed(live.ambient([pod]), ("nsw/client", "nsw/server", "server.nsw:8080"))
     with pytest.raises(ExperimentFailure, match="no l7 proxy of scope waypoint for 'nsw/waypoint'"):
         hops(placement)
+
+
+def _forged(namespace: str, owner: Any, *, site: Site) -> dict[str, Any]:
+    """A tenant's pod with all that ztunnel's carries, younger than it."""
+    pod = copy.deepcopy(live.find(site, "Pod", "istio-system", "ztunnel-xtl27"))
+    pod["metadata"] |= {"namespace": namespace, "name": "forged", "uid": "forged", "creationTimestamp": "2027-01-01"}
+    pod["metadata"]["ownerReferences"] = [owner] if owner else []
+    return pod
+
+
+DAEMON_SET = {"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "ztunnel", "uid": "u", "controller": True}
+
+
+@pytest.mark.parametrize(
+    ("namespace", "owner"),
+    [
+        ("ashop", None),
+        ("ashop", DAEMON_SET),
+        ("anywhere", None),
+        ("anywhere", {**DAEMON_SET, "kind": "ReplicaSet"}),
+        ("anywhere", {**DAEMON_SET, "controller": False}),
+    ],
+)
+def test_a_pod_that_carries_the_labels_of_a_nodes_proxy_is_none(namespace: str, owner: Any) -> None:
+    site = live.ambient()
+    forged = _forged(namespace, owner, site=site)
+    placement = placed(
+        Site(site.namespaces, [*site.pods, forged], site.services),
+        ("ashop/client", "ashop/server"),
+        ("wa/client", "wa/server"),
+    )
+    assert placement == placed(site, ("ashop/client", "ashop/server"), ("wa/client", "wa/server"))
+
+
+def test_where_two_daemon_sets_say_that_they_are_the_nodes_proxies_nobody_is_believed() -> None:
+    site = live.ambient()
+    forged = _forged("anywhere", DAEMON_SET, site=site)
+    with pytest.raises(Misuse, match=r"ztunnel of node node-1: .*: anywhere/ztunnel, istio-system/ztunnel\."):
+        placed(Site(site.namespaces, [*site.pods, forged], site.services), ("ashop/client", "ashop/server"))
