@@ -12,6 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from typing import Final
 
@@ -37,6 +38,7 @@ from chaos.model.faulting import FaultPhase
 
 Listener = Callable[[FaultPhase, Receipt], None]  # told of each phase
 Planned = tuple[Fault, Target]
+_UNDONE_AT_ONCE: Final = 8
 _LOOK: Final = 0.5  # seconds between looks at guards and at the stop signal
 
 
@@ -304,28 +306,29 @@ def undo_overdue(
     """Undo open receipts whose deadline has passed (or all), and notes on objects without a receipt: for a new runner,
     `clean` and `stop`. Calls `done` with each.
 
-    Raises ExceptionGroup when any could not be undone or read, after trying each.
+    Several at once: faults that are held together do not touch one another, and one whose undo takes its time, or never
+    comes to an end, must not keep the others standing. Raises ExceptionGroup when any could not be undone or read,
+    after trying each.
     """
+    held = held_receipts(cluster, run=run)
+    failures: list[Exception] = [ExperimentFailure(str(one)) for one in held if not isinstance(one, Receipt)]
+    overdue = [one for one in held if isinstance(one, Receipt) and (everything or one.deadline < now)]
     undone: list[Receipt] = []
-    failures: list[Exception] = []
-    for receipt in held_receipts(cluster, run=run):
-        if not isinstance(receipt, Receipt):
-            failures.append(ExperimentFailure(str(receipt)))
-            continue
-        if not everything and receipt.deadline >= now:
-            continue
-        try:
-            end(cluster, receipt, maybe_uninjected=True)
-        except SharedfateError as error:
-            failures.append(error)
-        except Exception as error:  # each is tried, whatever happens to another
-            what = f"{receipt.fault} on {receipt.target} ({receipt.holder})"
-            failure = ExperimentFailure(f"{what} was not undone: {type(error).__name__}: {error}")
-            failure.__cause__ = error
-            failures.append(failure)
-        else:
-            undone.append(receipt)
-            done(receipt)
+    with ThreadPoolExecutor(_UNDONE_AT_ONCE, thread_name_prefix="undo") as pool:
+        ends = {pool.submit(end, cluster, receipt, maybe_uninjected=True): receipt for receipt in overdue}
+        for one in as_completed(ends):
+            receipt, error = ends[one], one.exception()
+            if error is None:
+                undone.append(receipt)
+                done(receipt)
+            elif isinstance(error, SharedfateError):
+                failures.append(error)
+            else:  # each is tried, whatever happens to another
+                what = f"{receipt.fault} on {receipt.target} ({receipt.holder})"
+                failure = ExperimentFailure(f"{what} was not undone: {type(error).__name__}: {error}")
+                failure.__cause__ = error
+                failures.append(failure)
+    undone.sort(key=lambda one: one.id, reverse=True)
     if failures:
         raise ExceptionGroup(
             f"{len(undone)} faults were undone, and {len(failures)} receipts could not be read or undone", failures

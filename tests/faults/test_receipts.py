@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -411,3 +412,19 @@ def test_where_our_namespace_is_not_there_a_fault_is_refused_with_the_next_step(
         EnvironmentUnfit, match=r"no namespace sharedfate-system .*nothing was changed.*sharedfate render"
     ):
         receipts.store(cast(Cluster, Elsewhere()), receipt)
+
+
+def test_an_undo_that_takes_its_time_keeps_no_other_fault_standing(cluster: Cluster) -> None:
+    """Without nodes no pod becomes ready again: the undo of a scaling waits as long as it may, and fails."""
+    begin(cluster, Drain(), node(cluster), run="r", seconds=60)
+    for name in ("one", "two", "three"):  # newer than the drain, and undone before it if one after the other
+        made = cluster.create(deployment(name, "default", replicas=2))
+        begin(cluster, Scale(seconds=3), workload_target(made), run="r", seconds=60)
+    told: list[str] = []
+    with pytest.raises(ExceptionGroup, match="1 faults were undone, and 3"):
+        undo_overdue(cluster, now=0, everything=True, done=lambda receipt: told.append(receipt.fault))
+    assert told == ["drain"]
+    began = time.monotonic()
+    with pytest.raises(ExceptionGroup):
+        undo_overdue(cluster, now=0, everything=True)
+    assert time.monotonic() - began < 3 * 3, "one after the other"
