@@ -93,8 +93,8 @@ class ObjectCache:
 
     def slices(self) -> list[Slice]:
         """The EndpointSlices that belong to a Service."""
-        homes = self.homes()
-        return list(self.read("EndpointSlice", lambda piece: reading.endpoint_slice(piece, homes)))
+        homes, addresses = self.homes(), dict(self.read("Pod", reading.pod_addresses))
+        return list(self.read("EndpointSlice", lambda piece: reading.endpoint_slice(piece, homes, addresses)))
 
     def policies(self) -> Iterator[Policy]:
         """The tenants' policies; one that cannot be read has no rule, and is listed with what is skipped."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -239,8 +239,23 @@ class Slice:
         return frozenset(uid for uid, _, _ in self.endpoints)
 
 
-def endpoint_slice(piece: Object, homes: Homes) -> Slice | None:
-    """Return the slice; None for one without a Service."""
+def pod_addresses(pod: Object) -> tuple[str, frozenset[str]]:
+    """(UID, the addresses that the pod's status says)."""
+    uid, _, _ = meta_of(pod)
+    status = mapping(pod.get("status"), "status")
+    found = [status.get("podIP"), *(one.get("ip") for one in items(status.get("podIPs"), "status.podIPs"))]
+    return uid, frozenset(text(one, "status.podIPs") for one in found if one)
+
+
+def endpoint_slice(piece: Object, homes: Homes, addresses_of: Mapping[str, Collection[str]]) -> Slice | None:
+    """Return the slice; None for one without a Service.
+
+    An endpoint is the pod that it names only at that pod's own addresses, and only if the pod is of the slice's
+    namespace: who writes a slice chooses both. Any other is left out.
+
+    Args:
+        addresses_of: UID -> the pod's addresses.
+    """
     _, namespace, _ = meta_of(piece)
     service = labels_of(piece).get(SERVICE_OF_SLICE)
     if not service:
@@ -262,7 +277,7 @@ def endpoint_slice(piece: Object, homes: Homes) -> Slice | None:
         there = tuple(address(value, "endpoints.addresses") for value in addresses)
         ready = mapping(one.get("conditions"), "endpoints.conditions").get("ready") is not False
         if homes.get(uid) == namespace:
-            found.append((uid, there, ready))
+            found.append((uid, tuple(one for one in there if one in addresses_of.get(uid, ())), ready))
     return Slice(namespace, service, ports, tuple(found))
 
 

@@ -296,6 +296,22 @@ def test_an_odd_policy_allows_nothing_by_mistake_and_stops_nobodys_configuration
     assert '"prefix": ""' not in json.dumps(rules), "Envoy refuses it"
 
 
+def test_an_endpoint_is_the_pod_that_it_names_at_that_pods_own_address_alone() -> None:
+    mode = MODES["ambient-pod"]
+    pods = {p["metadata"]["namespace"]: p for p in pods_in(mode) if p["metadata"]["name"].startswith("server")}
+    own, victim = pods["tenant-b"], pods["tenant-a"]
+    piece = slice_of(own, service="server")
+    piece["metadata"] |= {"namespace": "tenant-b", "uid": "uid-odd"}
+    theirs = victim["status"]["podIP"]
+    for addresses, kept in (([theirs], set()), ([theirs, own["status"]["podIP"]], {own["status"]["podIP"]})):
+        piece["endpoints"][0]["addresses"] = addresses
+        objects = [one for one in whole(mode) if one["kind"] != "EndpointSlice"]
+        found = cache(*objects, piece).snapshot()
+        assert found is not None
+        ends = {end.ip for one in found.services for port in one.ports for end in port.endpoints}
+        assert ends == kept
+
+
 def test_a_slice_that_names_another_tenants_pod_puts_it_behind_no_service() -> None:
     mode = MODES["ambient-pod"]
     victim = next(p for p in pods_in(mode) if p["metadata"]["namespace"] == "tenant-a")
