@@ -142,9 +142,27 @@ def test_it():
 """
 
 
+LEFT_OPEN = """
+import gc, socket, time
+class Socket(socket.socket):
+    pass
+def test_it():
+    gc.disable()  # what is left open is found by the collection that pytest does last of all
+    made = Socket()
+    made.me = made
+    del made
+    print("working", flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.parametrize("session", [SESSION, LEFT_OPEN], ids=["", "with-a-socket-left-open"])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_pytest_session_with_our_options_ends_without_a_trace(tmp_path: Path, number: signal.Signals) -> None:
-    (tmp_path / "test_it.py").write_text(SESSION)
+def test_a_pytest_session_with_our_options_ends_without_a_trace(
+    tmp_path: Path, number: signal.Signals, session: str
+) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\nfilterwarnings = error\n")
+    (tmp_path / "test_it.py").write_text(session)
     options = ["-q", "-s", "-p", "no:cacheprovider", f"--chaos-out={tmp_path / 'out'}", str(tmp_path)]
     process = begun("-m", "pytest", *options)
     assert process.stdout is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+import warnings
 from collections.abc import Generator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -70,9 +71,19 @@ def pytest_collection(session: pytest.Session) -> None:
         session.config.stash[_SIGNALS] = interrupts.start()
 
 
-def pytest_unconfigure(config: pytest.Config) -> None:
-    if (before := config.stash.get(_SIGNALS, None)) is not None:
-        interrupts.stop(before)
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_unconfigure(config: pytest.Config) -> Generator[None, object, object]:
+    """Stop listening. What a signal cut off may have left a socket or a file open: a warning of that, which a project
+    may have made an error, is neither a trace nor another exit code.
+    """
+    if interrupts.interrupted():
+        warnings.simplefilter("ignore", ResourceWarning)
+        warnings.simplefilter("ignore", pytest.PytestUnraisableExceptionWarning)
+    try:
+        return (yield)
+    finally:
+        if (before := config.stash.get(_SIGNALS, None)) is not None:
+            interrupts.stop(before)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
