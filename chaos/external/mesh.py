@@ -55,7 +55,7 @@ class ExternalMesh(DescribedMesh):
     def why_bare(self, pod: Object) -> str:
         """By what every proxy of the mesh says why it does not carry the pod."""
         site = read_site(self.cluster, self.target)
-        around = route_context(self.target, self.description, site)
+        around = route_context(self.description, site, tenants=self.target.namespaces)
         rules = [rule for rule in self.description.rules if rule.binding is None]
         why = [why_not_carried(rule, pod, around) for rule in rules]
         return "; ".join(why) if all(why) else ""
@@ -84,7 +84,7 @@ class ExternalMesh(DescribedMesh):
     def _otherwise(self) -> list[str]:
         """Return how the mesh carries loaders differently from their clients, by its own signs."""
         site = read_site(self.cluster, self.target)
-        around = route_context(self.target, self.description, site)
+        around = route_context(self.description, site, tenants=self.target.namespaces)
         pods = {(pod["metadata"]["namespace"], workload_name(pod)): pod for pod in site.pods if is_live(pod)}
         clients = [tuple(call.client.split("/")) for call in self._own.calls if call.loaded]
         pairs = [

@@ -105,7 +105,7 @@ def plan_placement(target: TargetSystem, mesh: MeshDescription, site: Site, *, e
     """
     live = [pod for pod in site.pods if is_live(pod)]
     named = {key for call in target.calls for key in (call.client, call.server)}
-    apart = _standing_apart(mesh, target, live, named)
+    apart = _standing_apart(mesh, set(target.namespaces), live, named)
     around = _around(mesh, site, apart)
     standing = {pod["metadata"]["uid"] for pod in apart}
     objects = {
@@ -169,18 +169,21 @@ def unanswering(target: TargetSystem, services: Sequence[Object], pods: Sequence
     return left
 
 
-def route_context(target: TargetSystem, mesh: MeshDescription, site: Site) -> RouteContext:
-    """What the objects say besides the pods of a call."""
-    return _around(mesh, site, _standing_apart(mesh, target, [pod for pod in site.pods if is_live(pod)], set()))
+def route_context(mesh: MeshDescription, site: Site, *, tenants: Collection[str] = ()) -> RouteContext:
+    """What the objects say besides the pods of a call.
+
+    Args:
+        tenants: their namespaces.
+    """
+    return _around(mesh, site, _standing_apart(mesh, tenants, [pod for pod in site.pods if is_live(pod)], set()))
 
 
 def _standing_apart(
-    mesh: MeshDescription, target: TargetSystem, live: Sequence[Object], named: Collection[str]
+    mesh: MeshDescription, tenants: Collection[str], live: Sequence[Object], named: Collection[str]
 ) -> list[Object]:
     """The pods that are proxies; not those that a call names: a gateway may be somebody's client. Nor a tenant's pod
     that carries the labels of a node's proxy: whoever may create a pod can write them.
     """
-    tenants = set(target.namespaces)
     return [
         pod
         for pod in live
