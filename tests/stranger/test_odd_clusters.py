@@ -199,6 +199,7 @@ POLICIES = {
             "no pod enters a node here",
             resources=["pods"],
         ),
+        at_length=True,
     ),
     "each pod has to have an owner": Policy(
         "say whose it is: label owner",
@@ -228,6 +229,7 @@ POLICIES = {
     "each new namespace has a quota of one pod": Policy(
         "exceeded quota: theirs, requested: pods=1",
         gate={"made": in_each_namespace("ResourceQuota", {"hard": {"pods": "1"}})},
+        at_length=True,
     ),
     "each new namespace has small limits": Policy(
         "maximum cpu usage per Container is 10m",
