@@ -15,10 +15,14 @@ from chaos.history.result import VERDICTS, TrialResult
 from chaos.report.formatting import bystander, effects, flows_of, measure_line, number, short_flows, unpredicted_text
 from chaos.report.sharing import Sharing, target_of
 
+COSTS: Final = "benchmarks/results/cost.md"
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One claim of the debate. `side` is who says it. `scenario`: "" where no trial measures it, and `command` does."""
+    """One claim of the debate. `side` is who says it. `scenario`: "" where no trial measures it, and `command` does;
+    `measured` is then what it measured once, as its page has it.
+    """
 
     text: str
     scenario: str
@@ -26,6 +30,13 @@ class Claim:
     measures: tuple[str, ...] = ()  # the first ones to show; others follow
     meshes: tuple[str, ...] = ()  # modes of real meshes, which alone can show it; none: any mode can
     command: str = ""
+    measured: str = ""
+
+    @property
+    def unmeasured(self) -> str:
+        """What is said of it when no trial of the run measured it."""
+        once = f" Once it was ({COSTS}): {self.measured}" if self.measured else ""
+        return f"Not measured in this run: {self.asks}{'.' if once else ''}{once}"
 
     @property
     def asks(self) -> str:
@@ -198,18 +209,24 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         "",
         _BOTH,
         command="python -m benchmarks.cost growth",
+        measured="`node` and `ambient-namespace` took less memory than `sidecar` from 2 tenants of 3 pods on, at 10 "
+        "tenants by 504 and 366 MiB, and less CPU at every rate.",
     ),
     Claim(
         "A shared proxy is sized for all tenants and one burst, sidecars for every tenant's burst.",
         "",
         _SHARING,
         command="python -m benchmarks.cost growth",
+        measured="of 10 tenants one bursts from 100 requests/s to 5 times as many: `sidecar` needs 6.67 cores, "
+        "`ambient-namespace` 4.24, `node` 1.15.",
     ),
     Claim(
         "What runs in a proxy matters more than where it stands.",
         "",
         _BOTH,
         command="python -m benchmarks.cost configurations",
+        measured="it did not show: light, usual and heavy took 653, 567 and 515 core-µs a request in `sidecar`, 235, "
+        "278 and 239 in `node`.",
     ),
     Claim("Every mode does the same: mutual TLS, retries, timeouts, balancing, policy, metrics.", "features", _BOTH),
 )
@@ -225,7 +242,7 @@ def answers(trials: Sequence[TrialResult], sharings: Sequence[Sharing | None]) -
             for trial in trials
             if trial.scenario == claim.scenario and (not claim.meshes or trial.mode in claim.meshes)
         )
-        said = summarise(figures) if figures else f"Not measured in this run: {claim.asks}"
+        said = summarise(figures) if figures else claim.unmeasured
         found.append(ClaimAnswer(claim, said, figures))
     return found
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,9 @@ import pytest
 from chaos.engine.catalogue import scenario_names
 from chaos.external.modes import installed_modes
 from chaos.history.result import TrialResult
-from chaos.report.claims import CLAIMS, Claim, answers
+from chaos.report.claims import CLAIMS, COSTS, Claim, answers
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def trial(mode: str, scenario: str, **more: Any) -> TrialResult:
@@ -55,7 +58,8 @@ def test_every_scenario_answers_a_claim_or_is_a_variant_of_one_that_does() -> No
 def test_a_claim_that_was_not_measured_says_by_what_it_would_be() -> None:
     for answer in answers([], []):
         assert answer.figures == ()
-        assert answer.said == f"Not measured in this run: {answer.claim.asks}"
+        assert answer.said.startswith(f"Not measured in this run: {answer.claim.asks}")
+        assert answer.said.endswith(answer.claim.measured)
         assert (answer.claim.command or f"--scenarios {answer.claim.scenario}") in answer.said
 
 
@@ -81,3 +85,13 @@ def test_a_claim_of_certain_meshes_is_answered_by_them_alone(modes: tuple[str, .
 
 def test_a_claim_of_any_mode_asks_for_no_mesh() -> None:
     assert Claim("x", "footprint", "for both").asks == "`sharedfate run --scenarios footprint`"
+
+
+def test_what_a_claim_says_was_measured_once_stands_on_the_benchmarks_page() -> None:
+    page = (ROOT / COSTS).read_text()
+    measured = [claim.measured for claim in CLAIMS if claim.measured]
+    assert len(measured) == 3
+    for text in measured:
+        figures = re.findall(r"\d+\.\d+|\d{3,}", text.replace("100 requests/s", ""))
+        assert figures
+        assert [figure for figure in figures if not re.search(rf"\b{re.escape(figure)}\b", page)] == []
