@@ -42,9 +42,7 @@ class FullFiles:
         return running_container(cluster, target)
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        seconds = helper_pod.hold_seconds(receipt, self.seconds)
-        arguments = [*helper_pod.container_arguments(receipt.target), "--for", str(seconds)]
-        return helper_pod.run(cluster, receipt, "fill-files", arguments, awaited=FaultPhase.INJECTED, seconds=seconds)
+        return helper_pod.hold(cluster, receipt, "fill-files", self.seconds)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         helper_pod.end(cluster, receipt, "fill-files")  # it restores the limits, and must not cut them later

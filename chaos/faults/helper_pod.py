@@ -213,6 +213,13 @@ def hold_seconds(receipt: Receipt, seconds: float = 0.0) -> float:
     return seconds or max(1.0, (receipt.deadline - time.time_ns()) / 1e9)
 
 
+def hold(cluster: Cluster, receipt: Receipt, action: str, seconds: float) -> Evidence:
+    """Run a helper that holds a container until the fault's own time is over, or (0) the receipt's deadline."""
+    longest = hold_seconds(receipt, seconds)
+    arguments = [*container_arguments(receipt.target), "--for", str(longest)]
+    return run(cluster, receipt, action, arguments, awaited=FaultPhase.INJECTED, seconds=longest)
+
+
 def container_arguments(target: Target) -> list[str]:
     """Return the helper's arguments that name a container."""
     return ["--uid", target.uid, "--container", target.container_id.rpartition("//")[2]]

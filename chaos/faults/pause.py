@@ -39,9 +39,7 @@ class Pause:
         return running_container(cluster, target)
 
     def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-        seconds = helper_pod.hold_seconds(receipt, self.seconds)
-        arguments = [*helper_pod.container_arguments(receipt.target), "--for", str(seconds)]
-        return helper_pod.run(cluster, receipt, "pause", arguments, awaited=FaultPhase.INJECTED, seconds=seconds)
+        return helper_pod.hold(cluster, receipt, "pause", self.seconds)
 
     def recover(self, cluster: Cluster, receipt: Receipt) -> Evidence:
         if receipt.phase is FaultPhase.PLANNED:

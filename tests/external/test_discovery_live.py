@@ -3,7 +3,6 @@ that stands in for Istio. Well laid out tenants get no advice; each flaw that is
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,13 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from chaos.commands.which import connected
 from chaos.kube.applying import apply_all, is_ready
 from chaos.kube.client import Cluster
 from chaos.kube.objects import is_live
 from chaos.mesh import manifests
 from tests.external.stand_in import WAYPOINTS, installed
-from tests.stranger.clusters import command
+from tests.stranger.clusters import command, embedded
 
 pytestmark = pytest.mark.privileged
 
@@ -30,14 +28,8 @@ SPACES = ("tenant-a", "tenant-b")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    name = f"discover-{os.getpid()}"
-    up = command("cluster", "up", "--name", name, "--nodes", "2")
-    assert up.returncode == 0, up.stderr
-    try:
-        with connected(f"embedded:{name}") as client:
-            yield client
-    finally:
-        command("cluster", "down", "--name", name)
+    with embedded() as client:
+        yield client
 
 
 def tenants() -> list[Object]:
@@ -188,37 +180,28 @@ def test_the_reference_mesh_gets_no_advice_and_each_planted_flaw_exactly_one(clu
 
 
 def test_a_mesh_that_stands_in_for_istio_is_told_and_each_of_its_flaws_once(tmp_path: Path) -> None:
-    name = f"discover-standin-{os.getpid()}"
-    up = command("cluster", "up", "--name", name, "--nodes", "2")
-    assert up.returncode == 0, up.stderr
-    try:
-        with connected(f"embedded:{name}") as client, installed(client, WAYPOINTS):
-            objects = tenants()
-            for obj in objects:
-                if obj["kind"] == "Namespace":
-                    obj["metadata"]["labels"] |= {
-                        "istio.io/dataplane-mode": "ambient",
-                        "istio.io/use-waypoint": "waypoint",
-                    }
-            apply_all(client, [*objects, *map(gateway, SPACES)])
-            await_ready(client, objects)
-            client.wait("waypoints", lambda: all(is_bound(client, space) for space in SPACES), seconds=60)
-            scale(client, "Deployment", "waypoint", "tenant-b", 2)
-            file = discovered(client, tmp_path)
-            assert yaml.safe_load(file.read_text())["mesh"] == "istio"
-            text, (unlimited, *others) = described(client, file)
-            assert unlimited.startswith("standin-system/node-proxy-")  # as the other's chart has it
-            assert unlimited.endswith("have no CPU limit and are shared by tenant-a, tenant-b: one may slow the others")
-            flaw = "waypoint tenant-a/waypoint has one instance: its restart stops every call that is bound to it"
-            assert others == [flaw]
-            assert "tenant-b/waypoint" in text
-            scale(client, "Deployment", "waypoint", "tenant-a", 2)
-            assert described(client, file)[1] == [unlimited]
-            mark(client, one_server(client, "tenant-a"), annotations={"ambient.istio.io/redirection": "pending"})
-            (said,) = [one for one in described(client, file)[1] if one != unlimited]
-            assert said.startswith("pods of tenant-a/server are carried in 2 ways")
-    finally:
-        command("cluster", "down", "--name", name)
+    with embedded() as client, installed(client, WAYPOINTS):
+        objects = tenants()
+        for obj in objects:
+            if obj["kind"] == "Namespace":
+                obj["metadata"]["labels"] |= {"istio.io/dataplane-mode": "ambient", "istio.io/use-waypoint": "waypoint"}
+        apply_all(client, [*objects, *map(gateway, SPACES)])
+        await_ready(client, objects)
+        client.wait("waypoints", lambda: all(is_bound(client, space) for space in SPACES), seconds=60)
+        scale(client, "Deployment", "waypoint", "tenant-b", 2)
+        file = discovered(client, tmp_path)
+        assert yaml.safe_load(file.read_text())["mesh"] == "istio"
+        text, (unlimited, *others) = described(client, file)
+        assert unlimited.startswith("standin-system/node-proxy-")  # as the other's chart has it
+        assert unlimited.endswith("have no CPU limit and are shared by tenant-a, tenant-b: one may slow the others")
+        flaw = "waypoint tenant-a/waypoint has one instance: its restart stops every call that is bound to it"
+        assert others == [flaw]
+        assert "tenant-b/waypoint" in text
+        scale(client, "Deployment", "waypoint", "tenant-a", 2)
+        assert described(client, file)[1] == [unlimited]
+        mark(client, one_server(client, "tenant-a"), annotations={"ambient.istio.io/redirection": "pending"})
+        (said,) = [one for one in described(client, file)[1] if one != unlimited]
+        assert said.startswith("pods of tenant-a/server are carried in 2 ways")
 
 
 def gateway(namespace: str) -> Object:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from chaos.commands.which import connected
 from chaos.kube.client import Cluster
 from chaos.names import SYSTEM_NAMESPACE
 from tests.external.stand_in import (
@@ -24,7 +22,7 @@ from tests.external.stand_in import (
     StandIn,
     installed,
 )
-from tests.stranger.clusters import command
+from tests.stranger.clusters import command, embedded
 
 pytestmark = pytest.mark.privileged
 
@@ -33,14 +31,8 @@ A, B, C = (f"tenant-{name}/client -> tenant-{name}/server" for name in "abc")
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    name = f"standin-{os.getpid()}"
-    up = command("cluster", "up", "--name", name, "--nodes", "2")
-    assert up.returncode == 0, up.stderr
-    try:
-        with connected(f"embedded:{name}") as client:
-            yield client
-    finally:
-        command("cluster", "down", "--name", name)
+    with embedded() as client:
+        yield client
 
 
 def run(cluster: Cluster, out: Path, *options: str) -> tuple[int, str, dict[str, dict[str, Any]]]:

@@ -75,13 +75,21 @@ def _administered(folder: Path, nodes: int) -> Iterator[tuple[Cluster, Path]]:
         with contextlib.closing(Cluster(path, kind="context", name=named)) as admin:
             yield admin, path
         return
+    with embedded(nodes) as admin:
+        assert admin.kubeconfig is not None
+        yield admin, admin.kubeconfig
+
+
+@contextlib.contextmanager
+def embedded(nodes: int = 2) -> Iterator[Cluster]:
+    """An embedded cluster that another process brought up, as its administrator reaches it."""
     name = f"real-{uuid.uuid4().hex[:6]}"
     up = command("cluster", "up", "--name", name, "--nodes", str(nodes))
     try:
         assert up.returncode == 0, up.stderr
         path = Path(up.stdout.split()[-1])
         with contextlib.closing(Cluster(path, kind="embedded", name=name)) as admin:
-            yield admin, path
+            yield admin
     finally:
         command("cluster", "down", "--name", name)
 
