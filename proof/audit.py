@@ -17,7 +17,13 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from chaos.engine.designs import BETWEEN_SECONDS, PULSE_SECONDS, REPEAT_LOOK_SECONDS, REPEATS
+from chaos.engine.designs import (
+    BETWEEN_SECONDS,
+    PULSE_SECONDS,
+    RECOVERY_LOOK_SECONDS,
+    REPEAT_LOOK_SECONDS,
+    REPEATS,
+)
 from chaos.engine.settings import Settings
 from chaos.engine.topology import SENTINEL_RATE
 from chaos.history.model import SAMPLE, Cause, Outcome, Samples
@@ -30,6 +36,7 @@ NANO = 1_000_000_000
 EPOCH = 1_700_000_000 * NANO
 THRESHOLDS = Thresholds(bootstrap=0)
 RATE, BASELINE = Settings().rate, 6.0
+WATCH = THRESHOLDS.back_seconds + THRESHOLDS.stay_seconds  # s, at most, after an undo
 RENEWAL = 2.0  # s, in which a fresh pod comes for the next pulse: of no window
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -257,7 +264,7 @@ def _so_far(seen: HistoryView, until: int, restored: int) -> HistoryView:
 
 @dataclass(frozen=True, slots=True)
 class AfterRow:
-    """What goes on after the undo of a hold of 10 s, for a watch of 13 s.
+    """What goes on after the undo of a hold of 10 s, for as long as a run watches.
 
     Attributes:
         victim: in the hold all of its requests failed, as predicted; else it was spared.
@@ -271,17 +278,17 @@ class AfterRow:
     speed: Speed = Speed()
     harm: Errors = Errors()
     slower: float = 1.0
-    lasts: float = 13.0
+    lasts: float = WATCH
     victim: bool = False
 
 
 def run_after(row: AfterRow, *, trials: int, seed: int) -> Counter[str]:
-    """What is known of the flow's return, over so many histories."""
+    """What is known of the flow's return, over so many histories, each watched as a run does it."""
     out: Counter[str] = Counter()
     held = Row(row.name, row.base, row.speed, harm=Errors(1.0 if row.victim else 0.0), length=10.0)
     for trial in range(trials):
         rng = np.random.default_rng([seed, trial])
-        seen, flow = history(rng, held, watch=13.0)
+        seen, flow = history(rng, held, watch=WATCH)
         samples = seen.flows[flow].copy()
         undone = seen.evidence.restored or 0
         after = (samples["due"] >= undone) & (samples["due"] < undone + round(row.lasts * NANO))
@@ -290,9 +297,19 @@ def run_after(row: AfterRow, *, trials: int, seed: int) -> Counter[str]:
         taken = samples["done"] - samples["due"]
         samples["done"] = samples["due"] + np.where(after, (taken * row.slower).astype(np.int64), taken)
         expected = replace(Expectation.nobody([flow]), shares={flow: float(row.victim)}, recovery=True)
-        judgement = judge(replace(seen, flows={**seen.flows, flow: samples}), expected, THRESHOLDS)
+        judgement = _watched(replace(seen, flows={**seen.flows, flow: samples}), expected, undone)
         out[judgement.flows[0].after_undo if judgement.flows else Return.UNKNOWN] += 1
     return out
+
+
+def _watched(seen: HistoryView, expected: Expectation, undone: int) -> Judgement:
+    """Look until every flow is back or the time is over, as `designs.await_recovery` does."""
+    first, step, last = (round(s * NANO) for s in (THRESHOLDS.stay_seconds, RECOVERY_LOOK_SECONDS, WATCH))
+    for after in range(first, last + 1, step):
+        judgement = judge(_so_far(seen, undone + after, undone), expected, THRESHOLDS)
+        if judgement.recovered:
+            break
+    return judgement
 
 
 CLUSTER = 'no watch of seconds meets enough of them; the verdict says: "*not hurt* rests on ... s: harm in clusters longer than ... s may have fallen beside them"'  # noqa: E501

@@ -373,9 +373,10 @@ A row whose rate lies above its target is bold, with what a verdict tells its re
 AFTER_INTRODUCTION = """
 ## After the undo
 
-A hold of 10 s spared the flow or (*a victim*) failed all of its requests; a watch of 13 s follows. *Wrong* is *did not
-recover* or *hurt by the undo* of a flow that is well (at most 0.1 %, beside the looks), and *back* of one that is not
-(at most 1 %). The judge claims late harm in every held row above: wrong claims of it count there, under *hurt*.
+A hold of 10 s spared the flow or (*a victim*) failed all of its requests; a watch follows, which ends as a run's does,
+with the first look at which the flow is back, or after 13 s. *Wrong* is *did not recover* or *hurt by the undo* of a
+flow that is well (at most 0.1 %, beside the looks), and *back* of one that is not (at most 1 %). The judge claims late
+harm in every held row above: wrong claims of it count there, under *hurt*.
 """
 
 MACHINE = """

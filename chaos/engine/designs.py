@@ -233,6 +233,7 @@ def await_recovery(trial: Trial, *, origin: int = 0) -> Judgement:
         trial.observe_until(origin + int(limits.stay_seconds * 1e9))
         while not (judgement := trial.look()).recovered and time.time_ns() < end:
             trial.observe_until(time.time_ns() + int(RECOVERY_LOOK_SECONDS * 1e9))
+    trial.end_recovery(origin)
     return judgement
 
 
@@ -279,8 +280,11 @@ def switchback(
         each = [Measure(rate, rate, rate, "requests/s") for rate in rates]
         trial.measures[GAVE_OUT] = over_repeats(each, "ramp")
     assert judgement is not None
-    # The last off window has shown it, unless the noise asks for more of it.
-    return judgement if judgement.recovered else await_recovery(trial, origin=trial.deployment.steady.healthy)
+    healthy = trial.deployment.steady.healthy
+    if not judgement.recovered:  # the noise asks for more of the last off window
+        return await_recovery(trial, origin=healthy)
+    trial.end_recovery(healthy)
+    return judgement
 
 
 @dataclass(frozen=True, slots=True)

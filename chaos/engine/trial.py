@@ -163,6 +163,7 @@ class Trial:
         self.excused: set[Excused] = set()  # what the model expects to restart
         self.nobody_at_risk = ""  # why no claim about sharing can pass
         self._first_fault = 0  # ns: when its effect was seen
+        self._looked_at = 0  # ns: when the last look was taken
         self._restored = 0  # ns: when the last fault was seen to be undone
         directory.mkdir(parents=True, exist_ok=True)
         stated = {"mode": self.mesh.mode.name, "scenario": scenario, "seed": seed.value}
@@ -390,6 +391,15 @@ class Trial:
         self._collector.poll_now()
         self.window(WindowKind.RECOVERY, self._restored, time.time_ns(), "undone, and seen so; a fresh pod comes")
 
+    def end_recovery(self, origin: int) -> None:
+        """End the watch for the return of the flows with the look that was taken last: what was seen back then is not
+        asked again of the moments that the trial takes to end.
+
+        Args:
+            origin: ns, from when on flows had to come back.
+        """
+        self.window(WindowKind.WATCH, origin, self._looked_at, "every flow was seen back, or the time for it is over")
+
     def renew(self, proxy: Proxy) -> Proxy:
         """Replace a proxy's pod by a fresh one, and return the proxy there, once every flow is healthy. A loader in
         that pod ends its requests before.
@@ -479,7 +489,7 @@ class Trial:
         Args:
             shifts: with the intervals of latency quantiles, which cost five times as much.
         """
-        until = time.time_ns()
+        self._looked_at = until = time.time_ns()
         self._collector.poll_now()
         judgement = judge(self.view(until=until), self._expected(), self.thresholds if shifts else self._quick)
         self.note(EventKind.LOOK, _look(judgement.look, judgement))

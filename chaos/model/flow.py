@@ -60,6 +60,7 @@ class WindowKind(StrEnum):
     BASELINE = "baseline"
     FAULT = "fault"
     RECOVERY = "recovery"
+    WATCH = "watch"  # after the last undo, until every flow was seen back or the time for it was over
 
 
 @dataclass(frozen=True, slots=True)

@@ -540,11 +540,12 @@ class SequentialTest:
         origin = self._origin()
         if gradual:  # flows are helped to come back, and then watched
             origin = max([w.begin for w in self.view.windows_of(WindowKind.RECOVERY)], default=origin)
+        watched = [w.end for w in self.view.windows_of(WindowKind.WATCH) if w.begin >= origin]
         return judge_recovery(
             self.series[flow],
             not_hurt=not_hurt and not gradual,  # an on/off design has looked at its off time all along
             origin=origin,
-            until=self.view.until,
+            until=max(watched, default=self.view.until),
             kinds=(EffectKind.ERRORS,) if gradual else tuple(EffectKind),
             thresholds=self.thresholds,
             equivalent=self._is_equivalent,

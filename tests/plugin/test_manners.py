@@ -74,6 +74,23 @@ def test_a_scenario_of_ones_own_is_collected_and_named(
     assert collected(done) == items, done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "hook"),
+    [(("--trace",), ""), ((), "def pytest_pyfunc_call(pyfuncitem):\n    return True\n")],
+    ids=["the debugger, and nobody at the keyboard", "a hook of the repository"],
+)
+def test_a_scenario_that_something_else_took_the_place_of_is_no_pass(
+    tmp_path: Path, options: tuple[str, ...], hook: str
+) -> None:
+    (tmp_path / "test_mine.py").write_text(OWN_SCENARIO)
+    no_cluster = "import pytest\n\n@pytest.fixture(scope='session')\ndef chaos_run(): pass\n\n"
+    (tmp_path / "conftest.py").write_text(no_cluster + hook)
+    done = ran(tmp_path, "--chaos-modes=node", *options)
+    assert "proxy-resets[node] was not tried: a plugin or an option of pytest took its place" in done.stdout
+    assert "1 error" in done.stdout
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+
+
 def test_a_scenario_that_no_file_defines_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
     (tmp_path / "test_mine.py").write_text(OWN_SCENARIO)
     done = ran(tmp_path, "--chaos-scenarios=proxy-rests")

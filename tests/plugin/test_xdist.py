@@ -127,6 +127,8 @@ def test_two_workers_make_one_report(tmp_path: Path) -> None:
         sys.executable,
         "-m",
         "pytest",
+        "--pyargs",
+        "chaos.suite",
         "--chaos-modes=none,native-sidecar",
         "--chaos-scenarios=job-completes",
         "-n",

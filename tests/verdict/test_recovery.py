@@ -9,7 +9,7 @@ import pytest
 
 from chaos.history.model import Outcome
 from chaos.model.faulting import FaultShape
-from chaos.model.flow import Flow, WindowKind
+from chaos.model.flow import Flow, Window, WindowKind
 from chaos.verdict import Expectation, FaultEvidence, HistoryView, Thresholds, Verdict, judge
 from proof.synthetic import NANO, HarmDone, Noise, Plan, flows, view
 
@@ -81,6 +81,27 @@ def test_a_return_that_was_not_watched_is_not_known() -> None:
     judgement = judge(replace(whole, flows=rows, until=until), EXPECTED, FAST)
     assert judgement.verdict is Verdict.INCONCLUSIVE
     assert "not seen back" in judgement.reason
+
+
+@pytest.mark.parametrize(
+    ("watched", "verdict"),
+    [
+        (None, Verdict.INCONCLUSIVE),  # the whole history is the watch
+        ((0.0, 11.5), Verdict.PASS),  # seen back by a look: the moments in which the trial ends are asked nothing
+        ((0.0, 13.0), Verdict.INCONCLUSIVE),
+        ((0.0, 2.0), Verdict.INCONCLUSIVE),  # too short to have seen anybody stay
+        ((-12.0, 11.5), Verdict.INCONCLUSIVE),  # after an earlier fault: says nothing of this one
+    ],
+)
+def test_what_comes_after_the_watch_does_not_unsay_what_it_saw(
+    watched: tuple[float, float] | None, verdict: Verdict
+) -> None:
+    found = seen((A, 11.5, 13.5, 1.0))
+    undone = found.windows_of(WindowKind.RECOVERY)[0].begin
+    if watched is not None:
+        begin, end = (undone + round(seconds * NANO) for seconds in watched)
+        found = replace(found, windows=(*found.windows, Window(WindowKind.WATCH, begin, end)))
+    assert judge(found, EXPECTED, FAST).verdict is verdict
 
 
 def test_the_time_to_recover_comes_from_the_flows() -> None:
