@@ -17,13 +17,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from chaos.engine.designs import (
-    BETWEEN_SECONDS,
-    PULSE_SECONDS,
-    RECOVERY_LOOK_SECONDS,
-    REPEAT_LOOK_SECONDS,
-    REPEATS,
-)
+from chaos.engine.designs import BETWEEN_SECONDS, PULSE_SECONDS, RECOVERY_LOOK_SECONDS, REPEAT_LOOK_SECONDS, REPEATS
 from chaos.engine.settings import Settings
 from chaos.engine.topology import SENTINEL_RATE
 from chaos.history.model import SAMPLE, Cause, Outcome, Samples
