@@ -136,44 +136,19 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
             f"a cluster named {name!r} already runs (pid {_pid(directory)}): choose another name, or end it with "
             f"`sharedfate cluster down --name {name}`"
         )
+    ours, theirs = socket.socketpair()
     try:
-        _remove_remains(directory, keep_lock=True)
-        if not keep:  # before the process: who ends a cluster without an owner must see that it had one
-            (directory / "owner").write_text(f"{os.getpid()} {_began(os.getpid())}\n")
-        ours, theirs = socket.socketpair()
-        command = [
-            sys.executable,
-            "-P",  # a package `chaos` of the working directory is not ours
-            "-m",
-            "chaos.embedded",
-            "--dir",
-            str(directory),
-            "--name",
-            name,
-            "--nodes",
-            wanted,
-            "--runner-fd",
-            str(theirs.fileno()),
-            "--lock-fd",
-            str(lock),
-            *(["--keep"] if keep else []),
-        ]
-        with open(directory / "log", "ab") as out:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-                pass_fds=[theirs.fileno(), lock],
-                start_new_session=True,
-            )
-        theirs.close()
-        _children[name] = _Child(process, ours)
-    finally:
-        os.close(lock)
-    try:
+        try:
+            _remove_remains(directory, keep_lock=True)
+            if not keep:  # before the process: who ends a cluster without an owner must see that it had one
+                (directory / "owner").write_text(f"{os.getpid()} {_began(os.getpid())}\n")
+            _children[name] = _Child(_begin(directory, wanted, keep=keep, line=theirs, lock=lock), ours)
+        finally:
+            theirs.close()
+            os.close(lock)
         words = _first_words(ours)
     except BaseException:  # an interrupt: nobody else knows of this cluster yet
+        ours.close()  # and a process that is not known here either ends with its line
         down(name)
         raise
     if words == "ready":
@@ -187,6 +162,36 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
     raise EnvironmentUnfit(
         f"the embedded cluster did not start: {tail} (its log, until the next `sharedfate clean`: {log})"
     )
+
+
+def _begin(directory: Path, nodes: str, *, keep: bool, line: socket.socket, lock: int) -> subprocess.Popen[bytes]:
+    """Begin the process of a cluster; it takes over the lock of its run directory."""
+    command = [
+        sys.executable,
+        "-P",  # a package `chaos` of the working directory is not ours
+        "-m",
+        "chaos.embedded",
+        "--dir",
+        str(directory),
+        "--name",
+        directory.name,
+        "--nodes",
+        nodes,
+        "--runner-fd",
+        str(line.fileno()),
+        "--lock-fd",
+        str(lock),
+        *(["--keep"] if keep else []),
+    ]
+    with open(directory / "log", "ab") as out:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            pass_fds=[line.fileno(), lock],
+            start_new_session=True,
+        )
 
 
 def _first_words(line: socket.socket) -> str:
@@ -222,10 +227,13 @@ def down(name: str = "sharedfate") -> bool:
     stays.
     """
     directory = run_directory(name)
-    pid = _pid(directory) if _is_alive(directory) else None
+    alive = _is_alive(directory)
+    pid = _pid(directory) or _begun(name) if alive else None
     if pid is not None:
         _end(pid)
     _reap(name)
+    if alive and pid is None:
+        _end_orphan(directory)
     if not directory.exists():
         return False
     if left := clean(name):
@@ -270,6 +278,12 @@ def watched(name: str, tell: Callable[[str], None]) -> Iterator[None]:
         over.set()
         thread.join()
         os.close(descriptor)
+
+
+def _begun(name: str) -> int | None:
+    """The process of a cluster that this process started, which may not have said its own number yet."""
+    child = _children.get(name)
+    return child.process.pid if child is not None and child.process.poll() is None else None
 
 
 def _reap(name: str) -> None:

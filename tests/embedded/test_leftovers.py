@@ -38,6 +38,7 @@ from proof.endings.left import (
     GONE_SECONDS,
     cookies_below,
     descendants,
+    everything_left,
     held_namespaces,
     is_dead,
     leftovers,
@@ -231,6 +232,26 @@ def test_nothing_is_left_of_a_cluster_that_ends_at_a_random_moment(tmp_path: Pat
 @pytest.mark.slow
 def test_nothing_is_left_of_clusters_that_end_at_fifty_random_moments(tmp_path: Path) -> None:
     run_trials(plan_trials(50, seed=50), tmp_path)
+
+
+@pytest.mark.parametrize("step", ["owner", "pid", "pki", "kubeconfig", "ready"])
+def test_a_cluster_whose_runner_is_interrupted_at_a_step_of_its_start_ends_before_it(step: str) -> None:
+    """The steps are files of its run directory: its process has not said its number at the first."""
+    name = f"step{os.getpid()}-{step}"
+    with orphans_come_here():
+        before = descendants(os.getpid())
+        runner = subprocess.Popen(
+            [sys.executable, "-c", RUNNER, name, IMAGE], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+        )
+        while not (provider.RUN / name / step).exists():
+            assert runner.poll() is None
+            time.sleep(0.002)
+        runner.send_signal(signal.SIGINT)
+        runner.communicate(timeout=GONE_SECONDS)
+        there = (provider.RUN / name).exists()
+        left = everything_left(name, before=before, spaces=set())
+    provider.clean(name)
+    assert (there, left) == (False, [])
 
 
 @pytest.mark.parametrize("mode", kills.MODES)
