@@ -1,5 +1,5 @@
 """Handles Ctrl-C, SIGTERM and SIGHUP: the first signal ends the work through its undo, the second shortens the undo,
-the third ends the process.
+the third ends the process. Before anything is begun, the first ends it (`end_at_once`).
 
 `listening` is entered by whatever people start (a run, a fault by hand). While an undo works (`held_back`) a signal
 waits for its end, and while something is taken down (`cuttable`) the first one does. A process that a shell started
@@ -94,6 +94,21 @@ def block() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
+def end_at_once() -> None:
+    """End this process at a signal, with one line and without an undo, until it blocks signals or listens: for what
+    comes before anything is begun that would have to be undone.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        _say(f"{signal.Signals(number).name}: ended before anything was begun")
+        os._exit(128 + number)
+
+    for number in _heard():
+        signal.signal(number, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
 def on_termination(call: Callable[[], object]) -> None:
     """Call it, in a thread of its own, at the first SIGTERM or SIGINT: for programs in pods, before they start threads.
 
@@ -123,13 +138,14 @@ def listening() -> Iterator[None]:
         stop(before)
 
 
+def _heard() -> list[signal.Signals]:
+    """The signals that are not ignored on purpose."""
+    return [one for one in SIGNALS if one != signal.SIGHUP or signal.getsignal(one) is not signal.SIG_IGN]
+
+
 def start() -> dict[int, Any]:
     """Start listening; return what `stop` needs."""
-    before: dict[int, Any] = {
-        number: signal.getsignal(number)
-        for number in SIGNALS
-        if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN
-    }
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in _heard()}
     _line.__init__()  # type: ignore[misc]
     _line.open = True
     with suppress(OSError):  # it is closed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
 import subprocess
@@ -47,13 +48,18 @@ MOMENTS = ("before", "working", "undoing", "taking-down")
 LONG, SHORT = "30", "0.3"  # seconds of work
 
 
-def begun(*arguments: str, ignored: tuple[int, ...] = ()) -> subprocess.Popen[str]:
+def begun(*arguments: str, ignored: tuple[int, ...] = (), **environment: str) -> subprocess.Popen[str]:
     def prepare() -> None:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN if number in ignored else signal.SIG_DFL)
 
     return subprocess.Popen(
-        [sys.executable, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=prepare
+        [sys.executable, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=prepare,
+        env={**os.environ, **environment},
     )
 
 
@@ -176,6 +182,39 @@ def test_a_pytest_session_with_our_options_ends_without_a_trace(
         f"sharedfate: {number.name}: undoing what is held, then ending; once more hurries, a third time ends at once"
     ]
     assert len([line for line in out.splitlines() if "Interrupted" in line]) == 1
+
+
+SLOW = """
+import pathlib, time
+def slow():
+    pathlib.Path(__file__).with_name("slow").touch()
+    time.sleep(60)
+"""
+# What takes its time before a run has begun anything: the plugin's text -> the line of a signal that comes then.
+STARTS = {
+    "a plugin is imported": ("slow()", "ended before anything was begun"),
+    "options are read": ("def pytest_configure(config): slow()", "ended before anything was begun"),
+    "scenarios are collected": (
+        "def pytest_collection_modifyitems(items): slow()",
+        "undoing what is held, then ending; once more hurries, a third time ends at once",
+    ),
+}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("start", STARTS)
+def test_a_run_ends_at_once_while_it_starts(tmp_path: Path, start: str, number: signal.Signals) -> None:
+    text, line = STARTS[start]
+    (tmp_path / "slow_plugin.py").write_text(SLOW + text + "\n")
+    options = ["--modes=none", f"--out={tmp_path / 'out'}", "--", "-p", "slow_plugin"]
+    process = begun("-m", "chaos", "run", *options, ignored=(signal.SIGINT,), PYTHONPATH=str(tmp_path))
+    while not (tmp_path / "slow").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert [one for one in err.splitlines() if one] == [f"sharedfate: {number.name}: {line}"]
 
 
 @pytest.mark.parametrize("name", ["--version", "--help"])

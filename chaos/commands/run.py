@@ -59,6 +59,7 @@ def run(modes: str, scenarios: str, spec: str, target: str, out: str, pytest_arg
             f"--chaos-out={out}",
             f"--junitxml={out}/junit.xml",
             "-q",
+            *("-p", "no:hypothesispytest"),  # which would be imported whole, to say that it has nothing to say
             *pytest_arguments,
         ],
     )

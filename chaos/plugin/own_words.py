@@ -1,16 +1,16 @@
-"""`sharedfate run`: pytest, whose refusals are said in one line of our own.
+"""pytest as `sharedfate run` shows it: a refusal is one line of our own, and nothing lingers once all is said.
 
-Run as a file (`python -P chaos/plugin/suite_run.py ARGUMENTS`), with pytest imported before anything of ours: it
-rewrites the assertions of what it imports itself.
+Loaded by its path (`suite_run`), before anything of ours has its name: pytest rewrites the assertions of what it
+imports itself.
 """
 
 from __future__ import annotations
 
 import difflib
+import gc
 import re
 import sys
-from collections.abc import Generator, Iterable
-from importlib.util import module_from_spec, spec_from_file_location
+from collections.abc import Callable, Generator, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -127,16 +127,22 @@ def _make(out: Path) -> None:
         raise pytest.UsageError(f"{out}: the run directory cannot be made: {error.strerror or error}") from error
 
 
-def main() -> None:
-    # By its path: what is imported by its name is not pytest's to rewrite any more.
-    spec = spec_from_file_location("outputs", Path(__file__).parents[1] / "outputs.py")
-    assert spec is not None
-    assert spec.loader is not None
-    outputs = module_from_spec(spec)
-    spec.loader.exec_module(outputs)
-    outputs.keep()
-    sys.exit(outputs.settle(int(pytest.main(sys.argv[1:], plugins=[OwnWords()]))))
+class Ending:
+    """How the process ends: at once before the session, in order from then on, and without a last look around."""
 
+    def __init__(self, block: Callable[[], None]) -> None:
+        self._block = block  # holds signals back until the session listens
 
-if __name__ == "__main__":
-    main()
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_sessionstart(self) -> Generator[None, None, None]:
+        self._block()  # also in workers that are begun here: who began the session ends them
+        return (yield)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_keyboard_interrupt(self, excinfo: pytest.ExceptionInfo[BaseException]) -> None:
+        excinfo.traceback = excinfo.traceback[-1:]  # the source of all of it would be read, to show none
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_unconfigure(self) -> Generator[None, None, None]:
+        gc.freeze()  # what is there goes with the process: pytest and Python would collect it, for seconds when busy
+        return (yield)

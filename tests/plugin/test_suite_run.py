@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from chaos.plugin.options import option_names
-from chaos.plugin.suite_run import in_own_words
+from chaos.plugin.own_words import in_own_words
 
 USAGE = "usage: python -m pytest [options] [file_or_dir] [file_or_dir] [...]\npython -m pytest: error: "
 WHERE = "\n  inifile: /x/pyproject.toml\n  rootdir: /x\n"
