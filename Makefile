@@ -18,8 +18,13 @@ WAITING    := $(addprefix tests/,apps embedded engine/features engine/test_taked
 UNTIMED    := not slow and not live and not privileged
 LIVE       := not slow and (live or privileged)
 DURATIONS   = --durations=$(1) --durations-min=1
+# Of what only computes, beside what waits for a cluster: such a cluster's processes come first.
+BESIDE     := nice -n 10
 
-.PHONY: help demo test quick pure rest live lint lock docs proof proof-judge proof-matrix real kind real-kubernetes clean tools
+# Where the environment forbids bytecode, each process of a test would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help demo test quick pure rest live waiting judged lint lock docs proof proof-judge proof-matrix real kind real-kubernetes clean tools
 .DEFAULT_GOAL := help
 
 help:  ## this list
@@ -28,30 +33,35 @@ help:  ## this list
 demo: $(VENV)/.run tools  ## an embedded cluster, three modes, two scenarios; reports in sharedfate-out/
 	$(BIN)/sharedfate run --modes none,sidecar,node --scenarios proxy-killed,noisy-neighbour
 
+# What waits leaves the cores to what computes; what is judged comes last, and alone.
 test: $(VENV)/.test tools  ## all that CI runs: lint, types, import contracts, pure tests with coverage, the rest, live tests
-	$(MAKE) --no-print-directory --jobs=2 --output-sync=target lint pure
-	$(MAKE) --no-print-directory rest live
+	$(MAKE) --no-print-directory --jobs=4 --output-sync=target waiting rest lint pure
+	$(MAKE) --no-print-directory judged
 
 quick: $(VENV)/.test  ## the tests that start no processes, for the inner loop: under a minute, no root
 	$(PYTEST) tests $(STARTING:%=--ignore=%) -m "$(UNTIMED)" -n logical -x
 
 pure: $(VENV)/.test  ## the tests of the pure parts, with a floor under their coverage
-	$(BIN)/coverage run -m pytest -q -m "not slow" $(PURE_TESTS) $(call DURATIONS,5)
+	$(BESIDE) $(BIN)/coverage run -m pytest -q -m "not slow" $(PURE_TESTS) $(call DURATIONS,5)
 	$(BIN)/coverage report
 
 # A process a core: nothing here looks at the clock.
 rest: $(VENV)/.test tools  ## the other tests that need no root
-	$(PYTEST) tests $(PURE_TESTS:%=--ignore=%) -m "$(UNTIMED)" -n logical $(call DURATIONS,10)
+	$(BESIDE) $(PYTEST) tests $(PURE_TESTS:%=--ignore=%) -m "$(UNTIMED)" -n logical --dist loadfile $(call DURATIONS,20)
 
-# What waits for a cluster more than it computes goes beside each other; what is judged has the machine for itself.
-live: $(VENV)/.test tools  ## the live tests; as root, or what needs root is skipped
-	$(PYTEST) $(WAITING) -m "$(LIVE)" -n 3 --dist loadfile $(call DURATIONS,10)
+live:  ## the live tests; as root, or what needs root is skipped
+	$(MAKE) --no-print-directory --jobs=1 waiting judged
+
+waiting: $(VENV)/.test tools  ## the live tests that wait for a cluster more than they compute, beside each other
+	$(PYTEST) $(WAITING) -m "$(LIVE)" -n 4 --dist loadfile $(call DURATIONS,20)
+
+judged: $(VENV)/.test tools  ## the live tests that judge, and have the machine for themselves
 	$(PYTEST) tests $(WAITING:%=--ignore=%) -m "$(LIVE)" $(call DURATIONS,20)
 
 lint: $(VENV)/.test  ## ruff, mypy (tests, proof, benchmarks and examples too), import contracts
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check --quiet
-	$(BIN)/mypy -p chaos -p sharedfate -p tests -p proof -p benchmarks
+	$(BESIDE) $(BIN)/mypy -p chaos -p sharedfate -p tests -p proof -p benchmarks
 	$(BIN)/mypy --allow-untyped-defs examples  # as users write tests
 	$(BIN)/lint-imports
 

@@ -27,7 +27,7 @@ from typing import Any, Final
 import yaml
 
 from chaos.embedded.kubelet import cgroups, nodeinit
-from chaos.embedded.kubelet.node_machine import make_skeleton, plan_masks, program_directories
+from chaos.embedded.kubelet.node_machine import plan_masks, plan_skeleton, program_directories
 from chaos.errors import EnvironmentUnfit, Misuse, NotReady
 from chaos.kube.client import Cluster
 from chaos.kube.objects import has_condition
@@ -91,7 +91,6 @@ class RealCluster:
         """Start every node, and wait until all are Ready. Raises NotReady naming those that are not."""
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir(parents=True)
-        make_skeleton(self.folder / "skeleton")
         (self.folder / "images").mkdir()
         listener = socket.create_server(("127.0.0.1", 0))
         authority, accounts = Authority.new(), signing_pair()
@@ -125,8 +124,7 @@ class RealCluster:
             cgroups.remove_tree(f"{self.cgroup}/{node}")
             for name in ("containerd", "kubelet", "etcd", "root", "etc"):
                 shutil.rmtree(self.folder / node / name, ignore_errors=True)
-        for name in ("skeleton", "images"):
-            shutil.rmtree(self.folder / name, ignore_errors=True)
+        shutil.rmtree(self.folder / "images", ignore_errors=True)
         self.kubeconfig.unlink(missing_ok=True)
         for group in _hierarchies(self.cgroup).values():  # of those that the embedded cluster does not use
             _remove_groups(group)
@@ -177,7 +175,7 @@ class RealCluster:
             "base": str(home / "root"),
             "kubelet": str(home / "kubelet"),
             "images": str(self.folder / "images"),
-            "skeleton": str(self.folder / "skeleton"),
+            "skeleton": plan_skeleton(),
             "controllers": _hierarchies(group),
             "programs": program_directories(),
             "masks": plan_masks(),

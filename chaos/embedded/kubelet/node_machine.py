@@ -10,10 +10,8 @@ import asyncio
 import os
 import shutil
 import socket
-import stat
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,57 +101,14 @@ def plan_masks() -> list[str]:
     ]
 
 
-_MAKING: Final = threading.Lock()
-
-
-def make_skeleton(directory: Path) -> None:
-    """Make the root of nodes and of the installation's image, without programs: empty directories, links, users, and
-    copies of the settings on the list. Idempotent.
-    """
-    with _MAKING:  # nodes start at the same time
-        if not directory.is_dir():
-            _make_skeleton(directory)
-
-
-def _make_skeleton(directory: Path) -> None:
-    new = directory.with_name(f"{directory.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
-    for name in EMPTY:
-        (new / name).mkdir(parents=True, exist_ok=True)
-    (new / "root").mkdir()
-    (new / "root").chmod(0o711)  # not to be looked into, and passed: the installation may lie below it
-    for name in ("tmp", "var/tmp"):
-        (new / name).chmod(0o1777)
-    for name, target in (("var/run", "/run"), ("var/lock", "/run/lock")):
-        (new / name).symlink_to(target)
-    for name in PROGRAMS:
-        if os.path.islink(f"/{name}"):
-            (new / name).symlink_to(os.readlink(f"/{name}"))
-    for name in SETTINGS:
-        _copy_public(Path("/etc", name), new / "etc" / name)
-    for name, text in USERS.items():
-        (new / "etc" / name).write_text(text)
-    new.chmod(0o755)
-    new.rename(directory)
-
-
-def _copy_public(source: Path, target: Path) -> None:
-    """Copy world-readable files and directories of them; links stay links."""
-    try:
-        status = source.lstat()
-        if stat.S_ISLNK(status.st_mode):
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.symlink_to(os.readlink(source))
-        elif stat.S_ISDIR(status.st_mode) and status.st_mode & 0o005 == 0o005:
-            target.mkdir(parents=True, exist_ok=True)
-            for entry in os.scandir(source):
-                _copy_public(Path(entry.path), target / entry.name)
-        elif stat.S_ISREG(status.st_mode) and status.st_mode & 0o004:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, target, follow_symlinks=False)
-            target.chmod(status.st_mode & 0o755)
-    except FileNotFoundError:
-        return  # a machine without it
+def plan_skeleton() -> dict[str, Any]:
+    """What the root of a node and of the installation's image is made of, programs apart: `nodeinit.make_skeleton`."""
+    return {
+        "empty": EMPTY,
+        "links": {name: os.readlink(f"/{name}") for name in PROGRAMS if os.path.islink(f"/{name}")},
+        "settings": SETTINGS,
+        "users": USERS,
+    }
 
 
 def _within(path: str, directory: str) -> bool:
@@ -242,12 +197,10 @@ class Machine:
         for end in (ours, theirs):
             for option in (socket.SO_SNDBUF, socket.SO_RCVBUF):
                 end.setsockopt(socket.SOL_SOCKET, option, 1 << 20)
-        skeleton = self.run_dir.parents[1] / "skeleton"
-        await asyncio.to_thread(make_skeleton, skeleton)
         config = {
             "name": self.name, "base": str(base), "kubelet": str(self.run_dir / "kubelet"), "images": str(self.images),
             "controllers": {name: root + self.cgroup for name, root in cgroups.controllers().items()},
-            "skeleton": str(skeleton), "programs": program_directories(),
+            "skeleton": plan_skeleton(), "programs": program_directories(),
             "masks": self.masks, "binds": self.binds, "shared": plan_shared(), "files": self._files,
         }  # fmt: skip
         devices.wall(os.path.dirname(self.cgroup))

@@ -159,6 +159,46 @@ def make_masks(layer: str, masks: list[str]) -> None:
             os.mknod(target, stat.S_IFCHR, 0)
 
 
+def make_skeleton(directory: str, plan: dict[str, Any]) -> None:
+    """Make the root of a node and of the installation's image, without programs: empty directories, links, users, and
+    copies of the settings on the list.
+
+    In each node's own memory: on disk, hundreds of small files cost more than all else of a cluster's start and end.
+    """
+    for name in plan["empty"]:
+        os.makedirs(f"{directory}/{name}", exist_ok=True)
+    os.mkdir(f"{directory}/root")
+    os.chmod(f"{directory}/root", 0o711)  # not to be looked into, and passed: the installation may lie below it
+    for name in ("tmp", "var/tmp"):
+        os.chmod(f"{directory}/{name}", 0o1777)
+    for name, target in {"var/run": "/run", "var/lock": "/run/lock", **plan["links"]}.items():
+        os.symlink(target, f"{directory}/{name}")
+    for name in plan["settings"]:
+        copy_public(f"/etc/{name}", f"{directory}/etc/{name}")
+    for name, text in plan["users"].items():
+        write(f"{directory}/etc/{name}", text)
+    os.chmod(directory, 0o755)
+
+
+def copy_public(source: str, target: str) -> None:
+    """Copy world-readable files and directories of them; links stay links."""
+    try:
+        status = os.lstat(source)
+        if stat.S_ISLNK(status.st_mode):
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.symlink(os.readlink(source), target)
+        elif stat.S_ISDIR(status.st_mode) and status.st_mode & 0o005 == 0o005:
+            os.makedirs(target, exist_ok=True)
+            for name in os.listdir(source):
+                copy_public(f"{source}/{name}", f"{target}/{name}")
+        elif stat.S_ISREG(status.st_mode) and status.st_mode & 0o004:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            shutil.copyfile(source, target, follow_symlinks=False)
+            os.chmod(target, status.st_mode & 0o755)
+    except FileNotFoundError:
+        return  # a machine without it
+
+
 def lay(name: str, target: str, lower: list[str], upper: str, work: str) -> None:
     """Mount an overlay, writable in `upper`."""
     mount(name, target, "overlay", 0, f"lowerdir={':'.join(lower)},upperdir={upper},workdir={work}")
@@ -182,14 +222,15 @@ def make_root(config: dict[str, Any]) -> None:
     base = config["base"]
     mount("", "/", "", MS_REC | MS_PRIVATE)
     mount("node", base, "tmpfs", MS_NOSUID | MS_NODEV, "mode=0700,size=50%")
-    for name in ("mask", "upper", "work", "root"):
+    for name in ("mask", "upper", "work", "root", "skeleton"):
         os.mkdir(f"{base}/{name}")
+    make_skeleton(f"{base}/skeleton", config["skeleton"])
     make_masks(f"{base}/mask", config["masks"])
     for path in config["binds"]:  # places to put them, where a container cannot make any
         if os.path.isdir(path) and any(path.startswith(program + "/") for program in config["programs"]):
             os.makedirs(f"{base}/mask{path}", exist_ok=True)
     root = f"{base}/root"
-    lay("node", root, [config["skeleton"]], f"{base}/upper", f"{base}/work")
+    lay("node", root, [f"{base}/skeleton"], f"{base}/upper", f"{base}/work")
     for index, path in enumerate(config["programs"]):  # the machine's own, below what hides the rest of it
         os.makedirs(base + "/mask" + path, exist_ok=True)
         os.makedirs(root + path, exist_ok=True)
@@ -201,7 +242,7 @@ def make_root(config: dict[str, Any]) -> None:
     mount("containers", root + HOME, "tmpfs", 0, "mode=0700,size=50%")
     for name in ("image", "images", "c", "programs", "views"):
         os.mkdir(f"{root}{HOME}/{name}")
-    bind(config["skeleton"], f"{root}{HOME}/image", readonly=True)
+    bind(f"{base}/skeleton", f"{root}{HOME}/image", readonly=True)
     for path in config["programs"]:
         os.makedirs(f"{root}{HOME}/programs{path}")
         mount("image", f"{root}{HOME}/programs{path}", "overlay", MS_RDONLY, f"lowerdir={base}/mask{path}:{path}")

@@ -14,7 +14,7 @@ from chaos.embedded.kubelet import cgroups, nodeinit
 from chaos.embedded.kubelet.environment import ConfigError, container_environment, expand, field_value, resource_value
 from chaos.embedded.kubelet.images import Image
 from chaos.embedded.kubelet.logs import render
-from chaos.embedded.kubelet.node_machine import SETTINGS, USERS, make_skeleton, plan_binds, plan_masks
+from chaos.embedded.kubelet.node_machine import SETTINGS, USERS, plan_binds, plan_masks, plan_skeleton
 from chaos.embedded.kubelet.sandbox import plan_hostname, plan_resolv
 from chaos.embedded.kubelet.spec import (
     ALL_CAPABILITIES,
@@ -366,8 +366,8 @@ def test_what_a_node_may_see_is_a_short_list_and_the_installation_is_put_back() 
 
 def test_the_skeleton_holds_what_everybody_may_read_of_a_list_and_users_of_its_own(tmp_path: Path) -> None:
     made = tmp_path / "skeleton"
-    make_skeleton(made)
-    make_skeleton(made)
+    made.mkdir()
+    nodeinit.make_skeleton(str(made), plan_skeleton())
     assert {path.name for path in (made / "etc").iterdir()} <= {name.split("/")[0] for name in SETTINGS} | set(USERS)
     assert not (made / "etc" / "ssl" / "private").exists()
     assert (made / "etc" / "passwd").read_text() != Path("/etc/passwd").read_text()

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from chaos.embedded.kubelet import devices
+from chaos.embedded.kubelet.node_machine import HOME
 from chaos.embedded.kubelet.spec import FORBIDDEN
 from chaos.embedded.resources import CONFIG_MAP, SECRET
 from tests.embedded.kubelet.nodes import World, in_world, pod, shell
@@ -401,7 +402,7 @@ def test_of_the_machines_files_a_node_and_its_pods_see_a_list_and_nothing_else()
         code, said = await world.run("p", "app", "python3", "-c", program)
         assert code == 0, said
         seen = {path.removeprefix("/node") for path in json.loads(said)}
-        skeleton = world.run_dir / "skeleton"
+        skeleton = Path(f"/proc/{world.node.machine().pid}/root{HOME}/image")
         copied = [path for path in skeleton.rglob("*") if path.is_file() or path.is_symlink()]
         known = {f"/{path.relative_to(skeleton)}" for path in copied}
         assert {"/etc/passwd", "/etc/ssl/certs/ca-certificates.crt"} <= seen or not Path("/etc/ssl/certs").exists()
