@@ -7,14 +7,11 @@ BIN    := $(VENV)/bin
 NEEDED := runc:runc nft:nftables ip:iproute2
 test proof: NEEDED += curl:curl
 
-# The parts that are pure functions, and the tests that hold them; the tests that start processes and servers; those whose
-# live tests wait for a cluster, and judge nothing that a busy core would change.
+# The parts that are pure functions, and the tests that hold them; the tests that start processes and servers.
 PURE       := verdict model history report
 PURE_TESTS := $(PURE:%=tests/%)
 STARTING   := $(addprefix tests/,e2e embedded kube plugin proof repository stranger toolkit test_interrupts.py)
 PYTEST     := $(BIN)/pytest -q
-WAITING    := $(addprefix tests/,apps embedded engine/features engine/test_takedown.py e2e/test_signals.py external faults inpod kube \
-              load mesh parity plugin $(addprefix stranger/test_,context.py interrupted_start.py odd_clusters.py))
 UNTIMED    := not slow and not live and not privileged
 LIVE       := not slow and (live or privileged)
 DURATIONS   = --durations=$(1) --durations-min=1
@@ -53,10 +50,10 @@ live:  ## the live tests; as root, or what needs root is skipped
 	$(MAKE) --no-print-directory --jobs=1 waiting judged
 
 waiting: $(VENV)/.test tools  ## the live tests that wait for a cluster more than they compute, beside each other
-	$(PYTEST) $(WAITING) -m "$(LIVE)" -n 4 --dist loadfile $(call DURATIONS,20)
+	$(PYTEST) tests -m "$(LIVE) and not judged" -n 4 --dist loadfile $(call DURATIONS,20)
 
 judged: $(VENV)/.test tools  ## the live tests that judge, and have the machine for themselves
-	$(PYTEST) tests $(WAITING:%=--ignore=%) -m "$(LIVE)" $(call DURATIONS,20)
+	$(PYTEST) tests -m "$(LIVE) and judged" $(call DURATIONS,20)
 
 lint: $(VENV)/.test  ## ruff, mypy (tests, proof, benchmarks and examples too), import contracts
 	$(BIN)/ruff check

@@ -14,6 +14,7 @@ from chaos.report.course import course_of
 
 
 @pytest.mark.privileged
+@pytest.mark.judged
 def test_a_run_ends_with_reports_and_without_its_cluster(tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [

@@ -88,11 +88,15 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("enrolment-off", "node", Restless),
 ]
 # What every test run shows: one of each kind of lie. The others take ten minutes.
-QUICK = {("job-completes", ClassicSidecar), ("proxy-paused", SecretlySharedSidecar), ("identities-exposed", Generous)}
+QUICK: dict[tuple[str, object], list[pytest.MarkDecorator]] = {
+    ("job-completes", ClassicSidecar): [],
+    ("proxy-paused", SecretlySharedSidecar): [pytest.mark.judged],
+    ("identities-exposed", Generous): [],
+}
 
 
 def marks(scenario: str, lie: object) -> list[pytest.MarkDecorator]:
-    return [] if (scenario, lie) in QUICK else [pytest.mark.slow]
+    return QUICK.get((scenario, lie), [pytest.mark.slow])
 
 
 def attempt(scenario: str, mode: str, out: Path, mesh: type[Mesh] = Mesh, *, history: Detail = Detail.FULL) -> None:

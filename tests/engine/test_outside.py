@@ -357,6 +357,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 @pytest.mark.privileged
+@pytest.mark.judged
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[] if name == "rolled out" else [pytest.mark.slow]) for name in DONE]
 )

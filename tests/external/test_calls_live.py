@@ -148,6 +148,13 @@ def test_every_protocol_that_a_call_can_say_is_answered_by_a_server_that_speaks_
         assert seen["ok"] >= 0.95 * seen["done"], (client, seen)
 
 
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A load that will never be healthy is given up sooner: what is said of it is told by the first requests."""
+    monkeypatch.setattr("chaos.engine.deployment.RESTORE_SECONDS", 6.0)
+
+
+@pytest.mark.usefixtures("impatient")
 def test_a_load_that_is_stuck_says_how_its_requests_ended_and_the_cause_that_was_planted() -> None:
     causes: dict[str, tuple[Object, str]] = {
         "closed": ({"reach": "closed.shop:81"}, "refused.*nothing listens there"),
@@ -213,6 +220,7 @@ def rendered(objects: list[Object], folder: Path) -> list[Object]:
     return manifests.parse(done.stdout, source="rendered")
 
 
+@pytest.mark.usefixtures("impatient")
 def test_behind_a_mesh_its_proxies_answers_are_told_from_the_applications_and_each_cause_is_named(
     tmp_path: Path,
 ) -> None:

@@ -62,6 +62,7 @@ def test_a_run_inside_the_cluster_tries_it_and_its_reports_are_fetched_by_one_co
 
 
 @pytest.mark.privileged
+@pytest.mark.judged
 def test_a_run_inside_the_cluster_tries_a_mesh_that_is_there_by_its_target_file(tmp_path: Path) -> None:
     spaces = ("shop", "post")
     with stranger(tmp_path, granted=False) as theirs:

@@ -63,6 +63,7 @@ CONTRARY = {  # what a case of the short test must not come to
 
 
 @pytest.mark.privileged
+@pytest.mark.judged
 @pytest.mark.parametrize(
     "names", [["job-completes"], pytest.param(["job-completes", "footprint", "proxy-killed"], marks=pytest.mark.slow)]
 )

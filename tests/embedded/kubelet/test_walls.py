@@ -342,7 +342,7 @@ PLANTS = {
     "a device for the next log": "cp /etc/hostname {d}/logs/app/1.log; ln -sf /dev/tty {d}/logs/app/1.log",
     "no log any more": "rm -r {d}/logs",
     "a file for the logs": "mv {d}/logs {d}/aside; touch {d}/logs",
-    "a directory for the old log": "mkdir -p {d}/logs/app/0.log.1/x {d}/logs/app/1.log.1/x",
+    "a directory for the old log": "rm -f {d}/logs/app/0.log.1; mkdir -p {d}/logs/app/0.log.1/x {d}/logs/app/1.log.1/x",
     "a huge log": "truncate -s 8T {d}/logs/app/0.log; truncate -s 8T {d}/logs/app/1.log",
     "fifos for the pod's files": "for f in hosts hostname resolv.conf; do rm -f {d}/$f; mkfifo {d}/$f; done",
     "fifos for the termination messages": "for f in {d}/containers/*/termination-log; do rm $f; mkfifo $f; done",

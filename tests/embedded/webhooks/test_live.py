@@ -66,7 +66,7 @@ def install(cluster: Cluster) -> None:
          "data": {"injector.py": program}},
         {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "injector", **where},
          "spec": {"selector": {"app": "injector"}, "ports": [{"port": 443, "targetPort": 8443}]}},
-        workload("injector", HOOKS, container, volumes=volumes),
+        workload("injector", HOOKS, container, volumes=volumes, terminationGracePeriodSeconds=1),
     ):  # fmt: skip
         cluster.create(body)
     cluster.wait("injector", lambda: is_available(cluster, "injector", HOOKS), seconds=60)
