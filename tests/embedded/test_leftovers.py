@@ -51,7 +51,7 @@ from tests.embedded.network.test_network import differences
 from tests.report.synthetic import make_run
 
 pytestmark = pytest.mark.privileged
-PHASES: Final = {"start": 1.0, "churn": 1.5, "stop": 0.4}  # seconds within which the moment lies
+PHASES: Final = {"start": 0.7, "churn": 1.5, "stop": 0.4}  # seconds within which the moment lies
 WAYS: Final = (
     "exit",
     "SIGINT to runner",
