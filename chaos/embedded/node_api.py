@@ -24,18 +24,24 @@ class LogOptions:
 
 
 class ExecSession(Protocol):
-    """A process started in a container."""
+    """A process started in a container, or a container's own that somebody is attached to."""
 
     stdin: asyncio.StreamWriter | None
     stdout: asyncio.StreamReader
     stderr: asyncio.StreamReader | None  # None with a terminal: both go to stdout
 
     def resize(self, columns: int, rows: int) -> None: ...
-    async def wait(self) -> int:
-        """The exit code; 128 + the signal's number when it was killed by one."""
+    def close_stdin(self) -> None:
+        """The client has no more to say."""
         ...
 
-    def kill(self) -> None: ...
+    async def wait(self) -> int:
+        """The exit code; 128 + the signal's number when it was killed by one. Of an attachment 0, once it is over."""
+        ...
+
+    def kill(self) -> None:
+        """End it: the process, or the attachment."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +64,18 @@ class Kubelet(Protocol):
         """Read a container's log as chunks of whole lines. Raises LookupError when there is no log (yet)."""
         ...
 
+    def runs(self, namespace: str, pod: str, container: str) -> bool:
+        """Whether the container runs."""
+        ...
+
     async def exec(
         self, namespace: str, pod: str, container: str, command: Sequence[str], *, stdin: bool, tty: bool
     ) -> ExecSession:
         """Start a process in a running container; raises LookupError when it does not run."""
+        ...
+
+    async def attach(self, namespace: str, pod: str, container: str, *, stdin: bool) -> ExecSession:
+        """Attach to the process of a running container; raises LookupError when it does not run."""
         ...
 
     async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

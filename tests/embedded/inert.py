@@ -60,9 +60,7 @@ NOT_OURS: Final[Mapping[str, str]] = {  # types and fields of which no part of a
 }
 # Fields of which another type's namesake is acted on, so that the walk does not find them.
 SAME_NAME: Final[Mapping[str, tuple[str, ...]]] = {
-    "Container": ("stdin", "tty"),
     "ContainerPort": ("hostIP",),
-    "EphemeralContainer": ("stdin", "tty"),
     "PersistentVolumeClaimSpec": ("volumeAttributesClassName",),
     "PersistentVolumeSpec": ("mountOptions",),
     "PodAffinityTerm": ("matchLabelKeys",),

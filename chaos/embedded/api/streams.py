@@ -12,7 +12,7 @@ import contextlib
 import json
 import re
 import struct
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -205,13 +205,42 @@ async def exec_in(
         raise bad_request("you must specify at least 1 command for the container")
     if pod.get("status", {}).get("phase") in ("Succeeded", "Failed"):
         raise bad_request(f"cannot exec into a container in a completed pod; current phase is {pod['status']['phase']}")
-    kubelet = kubelet_of(kubelets, pod)
+    stdin, tty = _true(call.query, "stdin"), _true(call.query, "tty")
+
+    def begin(kubelet: Kubelet) -> Awaitable[ExecSession]:
+        return kubelet.exec(call.namespace, call.name, container, command, stdin=stdin, tty=tty)
+
+    return await _stream(request, kubelet_of(kubelets, pod), call, container, begin)
+
+
+async def attach(
+    request: web.BaseRequest, kubelets: Mapping[str, Kubelet], pod: Object, call: Call
+) -> web.StreamResponse:
+    """Stream what the container's own process writes from now on, and its input."""
+    container = container_of(pod, call.query.get("container", ""))
+
+    def begin(kubelet: Kubelet) -> Awaitable[ExecSession]:
+        return kubelet.attach(call.namespace, call.name, container, stdin=_true(call.query, "stdin"))
+
+    return await _stream(request, kubelet_of(kubelets, pod), call, container, begin)
+
+
+async def _stream(
+    request: web.BaseRequest,
+    kubelet: Kubelet,
+    call: Call,
+    container: str,
+    begin: Callable[[Kubelet], Awaitable[ExecSession]],
+) -> web.StreamResponse:
+    """Begin a session, and stream its input and output until one side ends."""
+    missing = web.Response(status=500, text=f'container not found ("{container}")')  # in the kubelet's own words
+    if not kubelet.runs(call.namespace, call.name, container):
+        return missing
     socket = _upgrade(request, _EXEC_PROTOCOLS)
-    wants_input, tty = _true(call.query, "stdin"), _true(call.query, "tty")
     try:
-        session = await kubelet.exec(call.namespace, call.name, container, command, stdin=wants_input, tty=tty)
-    except LookupError as error:
-        raise bad_request(f'unable to upgrade connection: container not found ("{container}"): {error}') from None
+        session = await begin(kubelet)
+    except LookupError:  # it ended meanwhile
+        return missing
     try:
         await socket.prepare(request)
         await _converse(socket, session)
@@ -262,48 +291,12 @@ async def _listen(socket: web.WebSocketResponse, session: ExecSession) -> None:
             session.stdin.write(payload)
             with contextlib.suppress(ConnectionError):
                 await session.stdin.drain()
-        elif channel == CLOSE and payload[:1] == bytes([STDIN]) and session.stdin is not None:
-            session.stdin.close()
+        elif channel == CLOSE and payload[:1] == bytes([STDIN]):
+            session.close_stdin()
         elif channel == RESIZE:
             with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError, RecursionError, struct.error):
                 size = json.loads(payload)
                 session.resize(int(size["Width"]), int(size["Height"]))
-
-
-async def attach(
-    request: web.BaseRequest, kubelets: Mapping[str, Kubelet], pod: Object, call: Call
-) -> web.StreamResponse:
-    """Stream the container's output from now on. Standard input cannot be attached, and a client is told so."""
-    container = container_of(pod, call.query.get("container", ""))
-    if _true(call.query, "stdin"):
-        raise not_served("attach with standard input: use exec")
-    kubelet = kubelet_of(kubelets, pod)
-    socket = _upgrade(request, _EXEC_PROTOCOLS)
-    await socket.prepare(request)
-
-    async def follow() -> None:
-        with contextlib.suppress(LookupError):
-            async for chunk in kubelet.logs(
-                call.namespace, call.name, container, LogOptions(follow=True, tail_lines=0)
-            ):
-                await socket.send_bytes(bytes([STDOUT]) + chunk)
-
-    follower = asyncio.create_task(follow())
-    gone = asyncio.create_task(_until_closed(socket))
-    await asyncio.wait({follower, gone}, return_when=asyncio.FIRST_COMPLETED)
-    for task in (follower, gone):
-        task.cancel()
-    await asyncio.gather(follower, gone, return_exceptions=True)
-    if not socket.closed:
-        await socket.send_bytes(bytes([ERROR]) + _status(0))
-        await socket.close()
-    return socket
-
-
-async def _until_closed(socket: web.WebSocketResponse) -> None:
-    async for message in socket:
-        if message.type in (WSMsgType.CLOSE, WSMsgType.ERROR):
-            return
 
 
 def parse_ports(texts: Sequence[str]) -> list[int]:

@@ -216,6 +216,7 @@ class Containers:
         base = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
             "HOSTNAME": self._sandbox.hostname,
+            **({"TERM": "xterm"} if container.get("tty") else {}),
             **image.environment,
         }
         services = service_variables(
@@ -285,6 +286,8 @@ class Containers:
                 lower=list(image.lower),
                 parts=parts,
                 log=f"{self._sandbox.inside}/logs/{name}/{attempt}.log",
+                stdin=bool(container.get("stdin")),
+                tty=bool(container.get("tty")),
             )
         except MachineError as error:
             message = RUNC + str(error).replace("runc run failed", "runc create failed")

@@ -30,7 +30,7 @@ from chaos.embedded.events import EventRecorder
 from chaos.embedded.kubelet import cgroups, cni
 from chaos.embedded.kubelet.container_records import Backoff, Record
 from chaos.embedded.kubelet.containers import Containers
-from chaos.embedded.kubelet.execs import run_command, start_exec
+from chaos.embedded.kubelet.execs import attach, run_command, start_exec
 from chaos.embedded.kubelet.images import Images
 from chaos.embedded.kubelet.logs import read_log
 from chaos.embedded.kubelet.node_machine import Exit, Machine, MachineDown, find_runc
@@ -513,6 +513,13 @@ class Node:
             raise LookupError(f'container "{container}" of pod "{pod}" is not running')
         return record
 
+    def runs(self, namespace: str, pod: str, container: str) -> bool:
+        """Whether the container runs."""
+        try:
+            return bool(self._running(namespace, pod, container))
+        except LookupError:
+            return False
+
     async def logs(self, namespace: str, pod: str, container: str, options: LogOptions) -> AsyncIterator[bytes]:
         """Read a log as chunks of whole lines. Raises LookupError."""
         worker = self._worker(namespace, pod)
@@ -536,6 +543,11 @@ class Node:
         """Start a process in the running container; raises LookupError when it is not running."""
         record = self._running(namespace, pod, container)
         return await start_exec(self.machine(), record.id, command, stdin=stdin, tty=tty)
+
+    async def attach(self, namespace: str, pod: str, container: str, *, stdin: bool) -> ExecSession:
+        """Attach to the running container's own process; raises LookupError when it is not running."""
+        record = self._running(namespace, pod, container)
+        return await attach(self.machine(), record.id, record.spec, stdin=stdin)
 
     async def connect(self, namespace: str, pod: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Open a TCP connection inside the pod, to 127.0.0.1. Raises LookupError without a sandbox, OSError when

@@ -74,7 +74,9 @@ HOME: Final = (
 NAMESPACES: Final = "/run/netns"
 MOST_CONFIGURATIONS: Final = 8  # of a node's network
 CONFIGURATION_BYTES: Final = 16 << 10
+CONSOLE_SECONDS: Final = 1.0  # for what runc has sent already
 LINE: Final = 16384  # longest log line in one piece, as containerd's
+TAPPED: Final = 64 << 10  # bytes that one who is attached may lag behind before the container's writes wait for him
 LOG_BYTES: Final = 10 << 20  # a log is rotated at this size, as a kubelet's default
 ENVIRONMENT: Final = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
 
@@ -420,7 +422,7 @@ class Log:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         self.fd = open_log(path)
         self.size = os.fstat(self.fd).st_size
-        self.users = 0
+        self.users = 1  # the container
 
     def write(self, stream: bytes, lines: list[tuple[bytes, bytes]]) -> None:
         now = time.time_ns()
@@ -447,25 +449,77 @@ class Log:
             os.close(self.fd)
 
 
+class Tap:
+    """A copy of a stream for one who is attached to it. It ends with him, or with the container."""
+
+    def __init__(self, stream: Stream, fd: int) -> None:
+        self.stream, self.fd = stream, fd
+        self.rest = b""
+        self.last = False  # nothing more comes
+        os.set_blocking(fd, False)
+        stream.taps.append(self)
+        stream.init.watch(fd, self, 0)  # that he has gone is told unasked
+
+    def take(self, data: bytes) -> None:
+        self.rest += data
+        self.on_ready()
+
+    def finish(self) -> None:
+        """End once all was written."""
+        self.last = True
+        if not self.rest:
+            self.close()
+
+    def on_ready(self) -> None:
+        gone = not self.rest
+        with contextlib.suppress(BlockingIOError):
+            try:
+                self.rest = self.rest[os.write(self.fd, self.rest) :]
+            except BrokenPipeError:
+                gone = True
+        if gone or (self.last and not self.rest):
+            self.close()
+            return
+        self.stream.init.epoll.modify(self.fd, select.EPOLLOUT if self.rest else 0)
+        self.stream.hold()
+
+    def close(self) -> None:
+        self.stream.init.unwatch(self.fd)
+        os.close(self.fd)
+        self.stream.taps.remove(self)
+        self.stream.hold()
+
+
 class Stream:
-    """The reading end of a container's stdout or stderr."""
+    """The reading end of a container's stdout or stderr, or of its terminal."""
 
     def __init__(self, init: Init, fd: int, name: bytes, log: Log) -> None:
         self.init, self.fd, self.name, self.log = init, fd, name, log
         self.rest = b""
         self.open = True
+        self.taps: list[Tap] = []
         log.users += 1
         os.set_blocking(fd, False)
         init.watch(fd, self)
+
+    def hold(self) -> None:
+        """Read no further while one who is attached lags behind: the container's writes wait then."""
+        if self.open:
+            behind = any(len(tap.rest) > TAPPED for tap in self.taps)
+            self.init.epoll.modify(self.fd, 0 if behind else select.EPOLLIN)
 
     def on_ready(self) -> None:
         try:
             data = os.read(self.fd, 65536)
         except BlockingIOError:
             return
+        except OSError:  # of a terminal that nobody holds any more
+            data = b""
         if not data:
             self.close()
             return
+        for tap in tuple(self.taps):
+            tap.take(data)
         *whole, self.rest = (self.rest + data).split(b"\n")
         lines: list[tuple[bytes, bytes]] = []
         for line in whole:
@@ -494,6 +548,12 @@ class Stream:
             self.init.unwatch(self.fd)
             os.close(self.fd)
             self.log.release()
+            self.finish()
+
+    def finish(self) -> None:
+        """Nothing more is for those who are attached."""
+        for tap in tuple(self.taps):
+            tap.finish()
 
 
 class Container:
@@ -507,8 +567,17 @@ class Container:
         self.request_id: int = request["id"]
         self.pid = 0
         self.starter = 0
+        self.log: Log | None = None
         self.streams: list[Stream] = []
+        self.stdin = -1  # the writing end of its input, or its terminal
+        self.console: socket.socket | None = None  # on which runc sends the terminal
+        self.console_path = f"{self.directory}/console"
         self.mounts: list[str] = []  # of its own, beside its root
+
+    def close_stdin(self) -> None:
+        if self.stdin >= 0:
+            os.close(self.stdin)
+            self.stdin = -1
 
 
 class Init:
@@ -536,9 +605,9 @@ class Init:
         self.epoll.register(control.fileno(), select.EPOLLIN)
         self.epoll.register(receive.fileno(), select.EPOLLIN)
 
-    def watch(self, fd: int, reader: Readable) -> None:
+    def watch(self, fd: int, reader: Readable, events: int = select.EPOLLIN) -> None:
         self.readers[fd] = reader
-        self.epoll.register(fd, select.EPOLLIN)
+        self.epoll.register(fd, events)
 
     def unwatch(self, fd: int) -> None:
         self.epoll.unregister(fd)
@@ -700,7 +769,7 @@ class Init:
             return {"problem": f"hostPath type check failed: {path} is not a {kind}"}
         return {"problem": ""}
 
-    def do_run(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any] | None:
+    def do_run(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any] | None:
         """Mount the container's root and start it with runc; reply when runc has ended."""
         container = Container(request)
         for name in ("up", "work", "root", "parts"):
@@ -713,16 +782,14 @@ class Init:
             return {"error": f"failed to prepare subPath {part['part']!r} for volumeMount: {error.strerror}"}
         try:
             lay_image(request["lower"], container.directory)
-            log = Log(request["log"])
+            container.log = log = Log(request["log"])
         except OSError:
             self.forget(container)
             raise
-        ends: list[int] = []
-        for stream_name in (b"stdout", b"stderr"):
-            reading, writing = os.pipe()
-            container.streams.append(Stream(self, reading, stream_name, log))
-            ends.append(writing)
-        stdin = fds[0] if fds else os.open("/dev/null", os.O_RDONLY)
+        if request["tty"]:
+            ends = self.make_console(container)
+        else:
+            ends = self.make_pipes(container, log, stdin=request["stdin"])
         bundle = container.bundle
         arguments = [
             "runc",
@@ -736,18 +803,71 @@ class Init:
             "--detach",
             "--pid-file",
             f"{bundle}/pid",
+            *(["--console-socket", container.console_path] if container.console else []),
             "--bundle",
             bundle,
             container.id,
         ]
-        container.starter = self.spawn(arguments, [stdin, *ends])
+        container.starter = self.spawn(arguments, ends)
         for fd in ends:
             os.close(fd)
-        if not fds:
-            os.close(stdin)
         self.containers[container.id] = container
         self.starters[container.starter] = container
         return None
+
+    def make_pipes(self, container: Container, log: Log, *, stdin: bool) -> list[int]:
+        """Make the container's pipes; its ends of them."""
+        if stdin:
+            reading, container.stdin = os.pipe()
+        else:
+            reading = os.open("/dev/null", os.O_RDONLY)
+        ends = [reading]
+        for name in (b"stdout", b"stderr"):
+            reading, writing = os.pipe()
+            container.streams.append(Stream(self, reading, name, log))
+            ends.append(writing)
+        return ends
+
+    def make_console(self, container: Container) -> list[int]:
+        """Listen for the terminal that runc makes in the container; what runc itself reads and writes."""
+        container.console = socket.socket(socket.AF_UNIX)
+        container.console.bind(container.console_path)
+        container.console.listen(1)
+        container.console.settimeout(CONSOLE_SECONDS)
+        return [os.open("/dev/null", os.O_RDWR) for _ in range(3)]
+
+    def take_terminal(self, container: Container) -> None:
+        """Take the terminal that runc has sent. Raises OSError."""
+        assert container.console is not None
+        assert container.log is not None
+        with container.console, container.console.accept()[0] as sender:
+            sender.settimeout(CONSOLE_SECONDS)
+            _, fds, _, _ = socket.recv_fds(sender, 4096, 1)
+        container.console = None
+        if not fds:
+            raise OSError(errno.EPROTO, "runc sent no terminal")
+        os.set_inheritable(fds[0], False)
+        container.stdin = os.dup(fds[0])
+        container.streams.append(Stream(self, fds[0], b"stdout", container.log))
+
+    def do_attach(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        """Copy what a running container writes from now on to the descriptors that came along, of stdout and stderr (a
+        terminal has one); its stdin, or its terminal, if there is one.
+        """
+        container = self.containers.get(request["container"])
+        if container is None or not container.pid:
+            return {"error": "the container does not run"}
+        for stream, fd in zip(container.streams, fds, strict=False):
+            tap = Tap(stream, os.dup(fd))
+            if not stream.open:
+                tap.finish()
+        return {"fds": [os.dup(container.stdin)] if container.stdin >= 0 else []}
+
+    def do_close_stdin(self, request: dict[str, Any], _fds: list[int]) -> dict[str, Any]:
+        container = self.containers.get(request["container"])
+        if container is not None:
+            container.close_stdin()
+        return {}
 
     def do_spawn(self, request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Start a program of the node with the three descriptors that came along; its end is an event `done`."""
@@ -778,6 +898,11 @@ class Init:
         for stream in container.streams:
             stream.drain()
             stream.close()
+        container.close_stdin()
+        if container.log is not None:
+            container.log.release()
+        if container.console is not None:
+            container.console.close()
         for point in (f"{container.directory}/root", *container.mounts):
             with contextlib.suppress(OSError):
                 call("umount2", point.encode(), MNT_DETACH)
@@ -865,6 +990,9 @@ class Init:
             return
         with open(f"{container.bundle}/pid") as file:
             container.pid = int(file.read())
+        if container.console is not None:
+            with contextlib.suppress(OSError):  # without it the container runs unheard
+                self.take_terminal(container)
         self.send({"id": container.request_id, "pid": container.pid, "at": time.time_ns()})
         if container.pid in self.orphans:
             self.on_exit(container, *self.orphans.pop(container.pid))
@@ -874,6 +1002,7 @@ class Init:
     def on_exit(self, container: Container, status: int, at: int) -> None:
         for stream in container.streams:
             stream.drain()
+            stream.finish()
         container.pid = 0
         self.send(
             {

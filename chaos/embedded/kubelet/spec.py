@@ -379,7 +379,7 @@ def plan_spec(
     )
     rules = devices_list.RULES if privileged else [{"allow": False, "access": "rwm"}]
     process: dict[str, Any] = {
-        "terminal": False,
+        "terminal": bool(container.get("tty")),
         "user": user,
         "args": plan_arguments(container, image, variables),
         "env": [f"{key}={value}" for key, value in variables.items()],

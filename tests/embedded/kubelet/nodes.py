@@ -151,7 +151,7 @@ class World:
             session.stdin.write(stdin)
             await session.stdin.drain()
             if not tty:
-                session.stdin.close()
+                session.close_stdin()
         out = await session.stdout.read()
         err = await session.stderr.read() if session.stderr is not None else b""
         return await session.wait(), (out + err).decode()

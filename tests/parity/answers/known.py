@@ -2,12 +2,10 @@
 
 DIFFERENT: dict[str, str] = {
     "a-api-resources": "metrics.k8s.io is served",
-    "a-attach-stdin": "no attach with standard input",
     "a-certificate": "no certificate has been asked for",
     "a-create-ingress": "Ingresses cannot be created",
     "a-default-bindings": "no role of kube-proxy, which is no pod here",
     "a-resize": "wording: the diff of the pod",
-    "a-run-attach-stdin": "no attach with standard input",
     "b-job-change-template": "wording: Go's print of a whole template",
     "b-pod-change-resources": "wording: the diff of the pod",
     "b-pod-change-restart-policy": "wording: the diff of the pod",
