@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from importlib import import_module
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from chaos.engine.catalogue import scenario_names
+from chaos.engine.designs import REPEATS
 from chaos.engine.progress import Silent
 from chaos.engine.run import Run
 from chaos.engine.scenario import SCENARIOS
-from chaos.engine.settings import Settings
+from chaos.engine.settings import Inconclusive, Settings
 from chaos.engine.trial import TrialFailed, TrialInconclusive
 from chaos.errors import SharedfateError
 from chaos.faults.kill import Kill
@@ -30,13 +32,16 @@ from chaos.faults.overload import Overload
 from chaos.faults.pause import Pause
 from chaos.faults.restart import Restart
 from chaos.faults.throttle import Throttle
-from chaos.history.model import Cause
+from chaos.history.model import Cause, Event, EventKind
 from chaos.history.store import HEADER_FILE, History
 from chaos.kube.client import Cluster, Object
 from chaos.load.client import LoaderClient, ServerClient, control_port
 from chaos.load.detail import Detail
 from chaos.mesh.install import Mesh
+from chaos.model.faulting import FaultPhase
+from chaos.model.job_fate import ROUNDS, Trouble
 from chaos.names import LABEL_ROLE, SYSTEM_NAMESPACE
+from chaos.verdict import Verdict
 from tests.lying_loaders import Dropping, Stamping
 from tests.wrong_meshes import (
     ClassicSidecar,
@@ -62,7 +67,6 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("job-completes", "native-sidecar", ClassicSidecar),
     ("job-completes", "sidecar", NativeSidecar),
     ("cron-job", "native-sidecar", ClassicSidecar),
-    ("job-policies", "native-sidecar", ClassicSidecar),
     ("job-proxy-killed", "native-sidecar", ClassicSidecar),
     ("job-starts-before-proxy", "native-sidecar", ClassicSidecar),
     ("proxy-killed", "sidecar", SecretlySharedSidecar),
@@ -99,9 +103,9 @@ def marks(scenario: str, lie: object) -> list[pytest.MarkDecorator]:
     return QUICK.get((scenario, lie), [pytest.mark.slow])
 
 
-def attempt(scenario: str, mode: str, out: Path, mesh: type[Mesh] = Mesh, *, history: Detail = Detail.FULL) -> None:
+def attempt(scenario: str, mode: str, out: Path, mesh: type[Mesh] = Mesh, **options: Any) -> None:
     scenario_names()  # registers them
-    with Run(Settings(out=out, modes=(mode,), seed=11, history=history), progress=Silent(), mesh=mesh) as run:
+    with Run(Settings(out=out, modes=(mode,), seed=11, **options), progress=Silent(), mesh=mesh) as run:
         run.attempt(mode, SCENARIOS[scenario])
 
 
@@ -112,6 +116,19 @@ def attempt(scenario: str, mode: str, out: Path, mesh: type[Mesh] = Mesh, *, his
 def test_a_mesh_that_lies_about_its_proxies_fails(scenario: str, mode: str, mesh: type[Mesh], tmp_path: Path) -> None:
     with pytest.raises(TrialFailed):
         attempt(scenario, mode, tmp_path / "out", mesh)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", Trouble)
+def test_a_mesh_that_lies_about_its_proxies_fails_by_each_trouble_of_jobs(
+    trouble: Trouble, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole scenario takes six minutes: here each of its troubles by itself."""
+    scenario_names()
+    rounds = [one for one in ROUNDS if one.trouble is trouble]
+    monkeypatch.setattr(import_module(SCENARIOS["job-policies"].run.__module__), "ROUNDS", rounds)
+    with pytest.raises(TrialFailed, match=trouble):
+        attempt("job-policies", "native-sidecar", tmp_path / "out", ClassicSidecar)
 
 
 END = """
@@ -188,7 +205,10 @@ def test_a_mesh_that_breaks_more_than_it_says_fails(
 
 
 def test_every_scenario_has_a_mesh_that_it_fails() -> None:
-    shown_elsewhere = {"features"}  # tests/engine/features/test_broken.py: a defect for each of its checks
+    shown_elsewhere = {
+        "features",  # tests/engine/features/test_broken.py: a defect for each of its checks
+        "job-policies",  # trouble by trouble, above
+    }
     rows: list[tuple[Any, ...]] = [*LYING, *SPREADING]
     assert {row[0] for row in rows} | shown_elsewhere == set(scenario_names())
 
@@ -369,23 +389,72 @@ def test_harm_that_comes_with_the_undo_or_late_in_the_fault_fails(
         attempt(scenario, mode, tmp_path / "out")
 
 
+PULSE = 0.45  # seconds of harm after a kill was seen: within the shortest window of a pulse, and over before its undo
+
+
+def harming(sound: type[Any], tenant: str, share: float, *, kills: Container[int]) -> type[Any]:
+    """A kill within whose pulse a part of a tenant's requests fails.
+
+    Args:
+        kills: the numbers of those that bring it, from 1.
+    """
+    made = count(1)
+
+    class Harming(sound):  # type: ignore[misc]
+        def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
+            harms = next(made) in kills
+            if harms:
+                misbehave(cluster, tenant, error_share=share)
+            seen: Evidence = super().inject(cluster, receipt)
+            if harms:
+                misbehave(cluster, tenant, error_share=share, seconds=PULSE)
+            return seen
+
+    return Harming
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("mode", "share", "lasts"), [("sidecar", 0.1, 1.0), ("node", 0.3, 0.4)])
+@pytest.mark.parametrize(("mode", "share"), [("sidecar", 0.1), ("node", 0.3)])
 def test_a_bystander_that_loses_a_part_of_its_requests_within_each_kill_is_never_cleared(
-    mode: str, share: float, lasts: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    mode: str, share: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def with_harm(sound: type[Any]) -> type[Any]:
-        class Harming(sound):  # type: ignore[misc]
-            def inject(self, cluster: Cluster, receipt: Receipt) -> Evidence:
-                misbehave(cluster, "tenant-c", error_share=share, seconds=lasts)
-                seen: Evidence = super().inject(cluster, receipt)
-                return seen
-
-        return Harming
-
-    put_in_place(monkeypatch, "proxy-killed", "Kill", with_harm)
+    put_in_place(
+        monkeypatch, "proxy-killed", "Kill", lambda sound: harming(sound, "tenant-c", share, kills=range(1, 100))
+    )
     with pytest.raises((TrialFailed, TrialInconclusive), match="tenant-c"):
         attempt("proxy-killed", mode, tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["sidecar", "node"])
+@pytest.mark.parametrize(
+    ("kills", "found"),
+    [
+        pytest.param(range(1, 100), TrialFailed, id="each kill hurts another"),
+        pytest.param({1}, TrialInconclusive, id="a burst of another's own meets one"),
+    ],
+)
+def test_a_kill_that_fails_is_repeated_and_fails_only_by_what_each_of_them_does(
+    mode: str, kills: Container[int], found: type[AssertionError], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_in_place(monkeypatch, "proxy-killed", "Kill", lambda sound: harming(sound, "tenant-c", 1.0, kills=kills))
+    with pytest.raises(found, match="tenant-c"):
+        attempt("proxy-killed", mode, tmp_path / "out", inconclusive=Inconclusive.FAIL)
+    (header,) = (tmp_path / "out").rglob(HEADER_FILE)
+    said = verdicts_by_kill(History.load(header.parent).events)
+    assert len(said) == REPEATS
+    assert said[0] == Verdict.FAIL
+
+
+def verdicts_by_kill(events: Iterable[Event]) -> list[str]:
+    """What the judge said last after each kill of a trial."""
+    said: list[str] = []
+    for event in sorted(events, key=lambda one: one.at):
+        if event.kind is EventKind.FAULT and event.data["phase"] == FaultPhase.INJECTED.word:
+            said.append("")
+        elif event.kind is EventKind.LOOK:
+            said[-1] = event.data["verdict"]
+    return said
 
 
 @pytest.mark.slow

@@ -101,6 +101,7 @@ OF_ALL: dict[str, Make] = {
     "proxy-pause": lambda w, t: (Pause(), some_proxy(w, t)),
     "proxy-partition": lambda w, t: (Partition(), some_proxy(w, t)),
     "proxy-throttle": lambda w, t: (Throttle(millicores=20), some_proxy(w, t)),
+    "proxy-full-files": lambda w, t: (FullFiles(), some_proxy(w, t)),
     "control-plane": lambda w, t: (ControlPlane(), w.workload("control-plane", SYSTEM_NAMESPACE)),
     "api-trouble": lambda w, t: (ApiTrouble(code=503), w.workload("control-plane", SYSTEM_NAMESPACE)),
     "drain": lambda w, t: (Drain(), w.node(1)),
@@ -115,10 +116,11 @@ OF_MESH: dict[str, Make] = {
     "wrong-push": lambda w, t: (WrongPush(), w.workload("control-plane", SYSTEM_NAMESPACE)),
     "expire-certificates": lambda w, t: (ExpireCertificates(life=1), w.workload("control-plane", SYSTEM_NAMESPACE)),
 }
+EVERY: dict[str, Make] = {**OF_TENANTS, **OF_ALL, **OF_MESH}
 
 
 def some_proxy(world: World, tenant: str) -> Target:
-    if world.mesh.mode.name == "none":
+    if not world.mesh.mode.hops:
         return world.proxy(1)
     return select(world.cluster, frozenset({"container"}), Selector(layer="l7", tenant=tenant))[0]
 
@@ -162,7 +164,8 @@ def all_is_well(world: World, before: dict[str, object], story: str) -> float:
             list(pool.map(lambda pair: world.well(pair[0], tenant=pair[1]), product(("kept", "fresh"), world.tenants)))
         world.cluster.wait("everything as it was", lambda: world.picture() == before, seconds=30)
     except Exception as error:
-        error.add_note(f"{story}; open: {receipts.open_receipts(world.cluster)}; picture {world.picture()}")
+        held = f"open: {receipts.open_receipts(world.cluster)}; helpers: {world.helpers()}"
+        error.add_note(f"{story}; {held}; picture {world.picture()}")
         raise
     return round(time.monotonic() - began, 1)
 
@@ -179,7 +182,7 @@ def kill_them(world: World, made: list[tuple[tuple[Fault, Target], float]]) -> K
 @pytest.mark.parametrize("part", range(PARTS))
 def test_runners_killed_at_random_moments_leave_no_fault(world: World, part: int) -> None:
     before, chance = world.picture(), random.Random(f"{SEED}/{world.mesh.mode.name}/{part}")
-    everybody = OF_ALL if world.mesh.mode.name == "none" else {**OF_ALL, **OF_MESH}
+    everybody = {**OF_ALL, **OF_MESH} if world.mesh.mode.hops else OF_ALL
     groups: list[list[tuple[Callable[..., tuple[Fault, Target]], str, str, float]]] = [
         [(everybody[name], name, "a", chance.uniform(0.3, KILLED_UNTIL))]
         for name in chance.sample(sorted(everybody), 4)
@@ -242,6 +245,16 @@ def undone(world: World) -> Callable[[str, str], None]:
 
 Orphan = Callable[[Fault, Target], None]
 Undone = Callable[[str, str], None]
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_runner_killed_while_it_holds_leaves_no_fault(
+    world: World, undone: Undone, orphan: Orphan, name: str
+) -> None:
+    if name in OF_MESH and not world.mesh.mode.hops:
+        pytest.skip("this mode has no proxy")
+    orphan(*EVERY[name](world, "a"))
+    undone("runner", name)
 
 
 def test_the_watchdogs_killed_as_well_leave_no_fault(world: World, undone: Undone, orphan: Orphan) -> None:
