@@ -256,7 +256,8 @@ class Deployment:
 
     def read_counts(self) -> dict[str, dict[str, Any]]:
         """Return for each tenant how many requests its loader counts as answered, and how many its servers count as
-        answered. A tenant whose servers were replaced has none: their counts went with them.
+        answered. A tenant whose servers were replaced has none: their counts went with them; nor has one whose requests
+        others answered.
         """
         counts: dict[str, dict[str, Any]] = {}
         for tenant in self.tenants:
@@ -274,6 +275,14 @@ class Deployment:
             served = sum(int(seen.get(kind, 0)) for seen in stats for kind in ANSWERED)
             counts[tenant.namespace] = {"answered": answered, "served": served}
         return counts
+
+    def stop_counting(self, namespace: str) -> None:
+        """Compare a tenant's counts no more: others have answered its requests, how many of them after this trial
+        nobody counts.
+        """
+        for tenant in self.tenants:
+            if tenant.namespace == namespace:
+                self._counting.pop(tenant.name, None)
 
     # ---- the load
 

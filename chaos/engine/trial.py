@@ -567,11 +567,12 @@ class Trial:
             self.doubts.append(f"this machine, or the cluster, was too busy for our own watchdog: {'; '.join(lost)}")
         ended = time.time_ns()
         self._await_answers(ended)
+        counts = self.deployment.read_counts()  # before the last samples: what others answered by then is among them
         try:
             self._collector.finish(stop_flows=False)
         except LostSamples as error:
             self.doubts.append(f"the loader cannot be trusted: {error}")
-        self._compare_counts()
+        self._compare_counts(counts)
         judgement: Judgement | None = None
         shares: Mapping[Flow, float] = {}
         if self.expectation is not None or not self.checks:
@@ -605,13 +606,17 @@ class Trial:
             judgement=judgement_of(found, self.checks),
         )
 
-    def _compare_counts(self) -> None:
+    def _compare_counts(self, counts: dict[str, dict[str, Any]]) -> None:
         """Compare the loaders' counts with the servers' own, and record both. What others answered is no contradiction,
         but a failure of its own cause.
+
+        Args:
+            counts: as the deployment read them before the last samples were fetched.
         """
-        counts = self.deployment.read_counts()
         for tenant, one in counts.items():
-            one["answered"] -= self._collector.misrouted(tenant)
+            if misrouted := self._collector.misrouted(tenant):
+                one["answered"] -= misrouted
+                self.deployment.stop_counting(tenant)
         self.note(EventKind.LOADER, {"phase": "served", "counts": counts})
         self.doubts += [f"the loader cannot be trusted: {sentence}" for sentence in detect_contradictions(counts)]
 
