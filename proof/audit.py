@@ -310,6 +310,7 @@ CLUSTER = 'no watch of seconds meets enough of them; the verdict says: "*not hur
 PULSE = 'within one pulse too few requests fall due; the verdict says: "one pulse: a rise below 9.0 points within may go unseen ...: repeat it"'  # noqa: E501
 OWN = "a pulse and a burst of the flow's own are alike; the verdict says: \"one pulse: ... a burst of a flow's own looks like harm: repeat it\""  # noqa: E501
 LATE = 'a burst that lasts 4.5 s to the end of the fault is alike; the verdict says: "... was hurt in the last 4.5 s of the fault alone: a burst of its own that lasts so long looks the same: repeat it"'  # noqa: E501
+SPEED = "a change of the flow's own speed that begins and ends with the fault is alike; the verdict says: \"... was only slower, from the fault's begin to its undo: ... looks the same: repeat it\""  # noqa: E501
 B = 0.005
 
 
@@ -371,9 +372,10 @@ ROWS: tuple[Row, ...] = (
       for b in (0.05, 0.25, 1.0, 2.0) for s, h in ((30.0, ""), (10.0, ", hold 10 s"))),
     *(Row(f"own errors with memory {m:g} s, base 1 %, A/A", Errors(0.01, memory=m), blind=LATE)
       for m in (0.1, 1.0, 5.0)),
-    *(Row(f"own speed x{f:g}, dwell {d:g} s, A/A{h}", speed=Speed(factor=f, dwell=d), length=s)
+    *(Row(f"own speed x{f:g}, dwell {d:g} s, A/A{h}", speed=Speed(factor=f, dwell=d), length=s, blind=SPEED)
       for f, d in ((2, 0.5), (2, 2), (2, 5), (2, 20), (4, 5)) for s, h in ((30.0, ""), (10.0, ", hold 10 s"))),
-    Row("own speed x5 of 2 ms, dwell 2 s, A/A, hold 10 s", speed=Speed(median=0.002, factor=5, dwell=2), length=10.0),
+    Row("own speed x5 of 2 ms, dwell 2 s, A/A, hold 10 s", speed=Speed(median=0.002, factor=5, dwell=2), length=10.0,
+        blind=SPEED),
     Row("latency with memory 2 s, A/A", speed=Speed(memory=2.0)),
     Row("heavy latency (sigma 1.2), A/A", speed=Speed(sigma=1.2)),
     Row("own drift to 1.3 x, A/A", speed=Speed(drift=1.3)),

@@ -662,7 +662,12 @@ class SequentialTest:
         if self.expectation.fault_shape is not FaultShape.HELD or self.view.until <= self._fault_end + NANO:
             return
         for flow in self.reported:
-            if (flow, EffectKind.SLOW) in self.hurt and not self._came_and_went(flow, look):
+            if (flow, EffectKind.SLOW) not in self.hurt:
+                continue
+            if self._came_and_went(flow, look):
+                if not self.expectation.shares.get(flow) and (flow, EffectKind.ERRORS) not in self.hurt:
+                    self.notes.append(sentences.slower_meanwhile(flow))
+            else:
                 del self.hurt[flow, EffectKind.SLOW]
                 effect = self.effects[flow][EffectKind.SLOW]
                 self.effects[flow][EffectKind.SLOW] = replace(

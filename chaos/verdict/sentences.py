@@ -59,6 +59,13 @@ def late_harm(flow: Flow, seconds: float) -> str:
     )
 
 
+def slower_meanwhile(flow: Flow) -> str:
+    return (
+        f"{flow} was only slower, from the fault's begin to its undo: a change of its own speed that begins and ends "
+        "with a fault looks the same: repeat it"
+    )
+
+
 def own_slowness(change: float) -> str:
     return (
         f"slow {points(change, sign=True)} points, but not from the fault's begin to its undo: "

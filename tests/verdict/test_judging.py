@@ -447,7 +447,12 @@ def test_slowness_is_the_faults_when_it_comes_and_goes_with_it(since: float, unt
     after = (samples["due"] - seen.windows[1].begin) / NANO
     slow = (after >= since) & (after < until)
     seen = change(seen, A, done=samples["done"] + np.where(slow, NANO // 100, 0))
-    assert findings(judge(seen, Expectation.nobody([A]), FAST))[A] is finding
+    judgement = judge(seen, Expectation.nobody([A]), FAST)
+    assert findings(judgement)[A] is finding
+    said = [note for note in judgement.notes if "a change of its own speed that begins and ends with a fault" in note]
+    assert len(said) == (finding is Finding.HURT)
+    predicted = judge(seen, Expectation({A: 1.0}), FAST)
+    assert not any("a change of its own speed that begins" in note for note in predicted.notes)
 
 
 def test_a_gradual_fault_needs_three_pairs() -> None:
