@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from chaos.embedded.kubelet import cni
+from chaos.embedded.kubelet import cni, worker
 from tests.embedded.kubelet.nodes import World, in_world, pod, shell
 
 OWN = {"type": "sharedfate"}
@@ -118,7 +118,7 @@ async def chain(world: World) -> None:
 def test_a_chained_plugin_is_asked_to_add_check_and_delete_each_pod() -> None:
     async def test(world: World) -> None:
         await chain(world)
-        made = world.create(pod("app", shell("main", "sleep 60")))
+        made = world.create(pod("app", shell("main", "sleep 60"), terminationGracePeriodSeconds=1))
         uid = made["metadata"]["uid"]
         await world.ready("app")
         address = world.status("app")["podIP"]
@@ -150,11 +150,13 @@ def test_a_chained_plugin_is_asked_to_add_check_and_delete_each_pod() -> None:
 
 
 @pytest.mark.privileged
-def test_a_pod_whose_plugin_fails_is_told_why_and_made_when_it_does_not() -> None:
+def test_a_pod_whose_plugin_fails_is_told_why_and_made_when_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "RETRY", 1.0)
+
     async def test(world: World) -> None:
         await chain(world)
         await on_node(world, "touch /node/var/log/refuse-ADD", "refuser")
-        made = world.create(pod("app", shell("main", "sleep 60")))
+        made = world.create(pod("app", shell("main", "sleep 60"), terminationGracePeriodSeconds=1))
         identity = made["metadata"]["uid"].replace("-", "")
         said = (
             "Failed to create pod sandbox: rpc error: code = Unknown desc = failed to setup network for sandbox "

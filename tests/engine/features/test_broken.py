@@ -39,6 +39,7 @@ QUICK = "sidecar"
 CAUGHT: list[tuple[str, Defect, Callable[[CheckContext], list[Check]], str]] = [
     ("sidecar", Defect.PLAIN_TEXT_HOP, check_tls_on_wire, "TLS on the wire, two nodes"),
     ("sidecar", Defect.UNBALANCED, check_balancing, "requests of one kept connection are spread over all servers"),
+    ("sidecar", Defect.NO_POLICY, check_stolen, OPENED),  # before any proxy holds every key, of which each is tried
     ("sidecar", Defect.OVER_GENEROUS, check_identities, "private keys in memory are those that the model says"),
     (
         "sidecar",
@@ -46,7 +47,6 @@ CAUGHT: list[tuple[str, Defect, Callable[[CheckContext], list[Check]], str]] = [
         check_refusals,
         "asked for another's identity, the control plane refuses and logs it",
     ),
-    ("sidecar", Defect.NO_POLICY, check_stolen, OPENED),
     ("sidecar", Defect.OVER_GENEROUS, check_stolen, OPENED),
     ("sidecar", Defect.RETRY_ALL, check_retries, "a request that is not idempotent is never retried"),
     ("sidecar", Defect.COUNTED_TWICE, check_metrics, "metrics agree with the loader's counts"),
