@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from chaos.engine.jobs import JobRun
-from chaos.engine.targets import container_of, proxy_serving, workload, workload_of
+from chaos.engine.targets import WHOLE_POD, container_of, proxy_serving, workload, workload_of
 from chaos.engine.trial import Injection, Trial
 from chaos.errors import ExperimentFailure, NotReady, TargetVanished
 from chaos.faults.control_plane import ControlPlane
@@ -234,6 +234,7 @@ class JobRounds:
             for watch in watches:
                 meta = next(pod for pod in watch.job.pods() if pod["metadata"]["uid"] == watch.struck)["metadata"]
                 watch.struck_at = time.time_ns()
+                self.trial.excused.add((meta["uid"], WHOLE_POD))
                 evict(self.cluster, meta["namespace"], meta["name"], meta["uid"])
             return None
         if trouble is Trouble.UPGRADED:

@@ -535,11 +535,12 @@ class Trial:
         proxies = {proxy.container for proxy in self.placement.proxies}
         found = detect_outside(self._situation, now, since=self.began / 1e9, proxies=proxies, nodes=whole)
         events = self.events()
+        ours = {uid for uid, container in self.excused if container == WHOLE_POD}
         told = {str(event.data["uid"]): str(event.data["disrupted"]) for event in events if "disrupted" in event.data}
+        others = [sentence for uid, sentence in told.items() if uid not in ours]
         asked = {str(event.data["deletion"]): str(event.data["asked"]) for event in events if "deletion" in event.data}
-        known = {*told, *(uid for uid, container in self.excused if container == WHOLE_POD)}
-        deleted = detect_deleted(self._situation, now, told=asked, excused=known)
-        return [*found, *(told.values() if whole else []), *(deleted if whole else [])]
+        deleted = detect_deleted(self._situation, now, told=asked, excused={*told, *ours})
+        return [*found, *(others if whole else []), *(deleted if whole else [])]
 
     def interrupted(self, outside: Sequence[str], error: BaseException) -> TrialInconclusive:
         """Handle an error that somebody else's action explains: write the result, and return the error to raise."""
