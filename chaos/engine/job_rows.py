@@ -23,7 +23,7 @@ from chaos.faults.model import Target
 from chaos.faults.restart import Restart
 from chaos.kube.client import Object
 from chaos.kube.objects import container_status, is_deleting, is_running, true_conditions
-from chaos.model.job_fate import APP, DURING, End, JobFate, Round, Row, Trouble, predict_fate
+from chaos.model.job_fate import APP, DURING, EVICTED_CODE, End, JobFate, Round, Row, Trouble, predict_fate
 from chaos.model.placement import Proxy
 from chaos.names import CONTROL_PLANE, SYSTEM_NAMESPACE
 from chaos.verdict.check import Check, decided, undecided
@@ -150,7 +150,7 @@ def detect_late(trouble: Trouble, pod: Object | None, *, at: int) -> str:
         return ""
     status = container_status(pod, APP) if pod is not None else {}
     first = (status.get("lastState") or {}).get("terminated") or (status.get("state") or {}).get("terminated")
-    if not at or first is None:
+    if not at or first is None or (trouble is Trouble.EVICTED and first["exitCode"] == EVICTED_CODE):
         return ""
     ended = datetime.fromisoformat(first["finishedAt"].replace("Z", "+00:00")).timestamp()
     return "" if at / 1e9 < ended else "it may have been struck after its application's end"

@@ -29,6 +29,7 @@ class Trouble(StrEnum):
     NEVER_READY = "proxy never becomes ready"
 
 
+EVICTED_CODE: Final = 143  # with which the application of an evicted pod ends, by SIGTERM; never by itself
 DURING: Final = frozenset({Trouble.AT_START, Trouble.MIDWAY, Trouble.LAST_SECOND})
 
 
@@ -165,7 +166,7 @@ def predict_fate(mode: ProxyMode, policy: JobPolicy, trouble: Trouble) -> JobFat
         return JobFate(ended, struck)
     if not struck:
         return JobFate(ended)
-    code = {Trouble.AFTER: 0, Trouble.EVICTED: 143}.get(trouble, 1)  # of the application
+    code = {Trouble.AFTER: 0, Trouble.EVICTED: EVICTED_CODE}.get(trouble, 1)  # of the application
     if FAIL_ON_EXIT in policy.rules and code == 1:
         return JobFate(End.FAILED)
     twice = trouble is Trouble.AFTER

@@ -99,6 +99,8 @@ TEN = 1767225610  # 2026-01-01T00:00:10Z
         (Trouble.AFTER, pod(0), TEN + 3.0, False),
         (Trouble.MIDWAY, pod(running=True), TEN + 3.0, False),
         (Trouble.MIDWAY, None, TEN + 3.0, False),
+        (Trouble.EVICTED, pod(143, phase="Failed"), TEN + 0.5, False),  # by the eviction's SIGTERM: it was there
+        (Trouble.EVICTED, pod(0, phase="Succeeded"), TEN + 0.5, True),
     ],
 )
 def test_a_kill_that_may_have_come_after_the_end_says_nothing(
