@@ -89,6 +89,12 @@ def _say(text: str) -> None:
         os.write(_line.says, f"\nsharedfate: {text}\n".encode())  # a handler may not wait for a lock of the streams
 
 
+def _speak() -> None:
+    """Say what follows on standard error as it is now, also while it is captured."""
+    with suppress(OSError):  # it is closed
+        _line.says = os.dup(2)
+
+
 def block() -> None:
     """Hold signals back from now on, also in a program that replaces this one, until it listens."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -104,6 +110,7 @@ def end_at_once() -> None:
         _say(f"{signal.Signals(number).name}: ended before anything was begun")
         os._exit(128 + number)
 
+    _speak()
     for number in _heard():
         signal.signal(number, end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -148,8 +155,7 @@ def start() -> dict[int, Any]:
     before: dict[int, Any] = {number: signal.getsignal(number) for number in _heard()}
     _line.__init__()  # type: ignore[misc]
     _line.open = True
-    with suppress(OSError):  # it is closed
-        _line.says = os.dup(2)
+    _speak()
     for number in before:
         signal.signal(number, _line.take)
     before[_ABORT] = signal.signal(_ABORT, _line.fail)

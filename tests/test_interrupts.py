@@ -193,6 +193,7 @@ def slow():
 # What takes its time before a run has begun anything: the plugin's text -> the line of a signal that comes then.
 STARTS = {
     "a plugin is imported": ("slow()", "ended before anything was begun"),
+    "conftests are loaded": ("def pytest_load_initial_conftests(): slow()", "ended before anything was begun"),
     "options are read": ("def pytest_configure(config): slow()", "ended before anything was begun"),
     "scenarios are collected": (
         "def pytest_collection_modifyitems(items): slow()",
