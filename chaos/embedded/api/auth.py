@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from chaos.embedded.api.errors import StatusError
+from chaos.embedded.api.errors import StatusError, bad_request
 from chaos.embedded.api.tokens import BadToken, Identity, TokenIssuer
 from chaos.embedded.resources import CLUSTER_ROLE, CLUSTER_ROLE_BINDING, ROLE, ROLE_BINDING, Object
 from chaos.embedded.store import Store
 
 MASTERS: Final = "system:masters"
+_MOST_RIGHTS: Final = 10_000  # of what a user writes who does not hold all: each is held against all that are held
 Rule = Mapping[str, Any]
 
 
@@ -158,6 +159,12 @@ class Authorizer:
         if MASTERS in user.groups:
             return []
         held = list(self.rules(user, namespace))
+        if any(_covers(one, _ANYTHING) for one in held):
+            rules = [rule for rule in rules if rule.get("nonResourceURLs")]
+        if sum(map(_atoms_of, rules)) > _MOST_RIGHTS:
+            raise bad_request(
+                f"the rules name more than {_MOST_RIGHTS} rights, each verb of each resource of each name"
+            )
         missing: dict[_Atom, list[str]] = {}
         for asked in (atom for rule in rules for atom in _atoms(rule)):
             if not any(_covers(one, asked) for one in held):
@@ -196,6 +203,9 @@ class _Atom:
     url: str = ""
 
 
+_ANYTHING: Final = _Atom("*", "*", "*")
+
+
 def _atoms(rule: Rule) -> Iterator[_Atom]:
     for verb in rule.get("verbs") or []:
         for url in rule.get("nonResourceURLs") or []:
@@ -204,6 +214,14 @@ def _atoms(rule: Rule) -> Iterator[_Atom]:
             for resource in rule.get("resources") or []:
                 for name in rule.get("resourceNames") or [None]:
                     yield _Atom(verb, group, resource, name)
+
+
+def _atoms_of(rule: Rule) -> int:
+    """How many rights a rule names."""
+    verbs, groups, resources, names, urls = (
+        len(rule.get(part) or []) for part in ("verbs", "apiGroups", "resources", "resourceNames", "nonResourceURLs")
+    )
+    return verbs * (urls + groups * resources * (names or 1))
 
 
 def _as_rule(atom: _Atom, verbs: list[str]) -> Rule:

@@ -6,6 +6,7 @@ Pure; called by rest and the subresources.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -26,6 +27,7 @@ _MAX_DEPTH: Final = 100
 _YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "application/apply-patch+yaml")
 _JSON: Final = ("", "application/json", "text/plain", "application/octet-stream", "application/x-www-form-urlencoded")
 HEAD: Final = 'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+_DEPTH: Final = "depth limit exceeded"  # in orjson's words, far beyond ours
 _NAMES: Final = {list: "array", str: "string", bool: "bool"}
 
 
@@ -74,6 +76,8 @@ def read(body: bytes, content_type: str) -> Body:
     try:
         value = shallow(orjson.loads(body))
     except orjson.JSONDecodeError as error:
+        if _DEPTH in str(error):
+            raise _too_deep() from None
         raise Undecodable(f"couldn't get version/kind; json parse error: {_json_fault(body, error)}") from None
     return Body(value, tuple(_given_twice(body)))
 
@@ -136,8 +140,8 @@ def _given_twice(body: bytes) -> list[str]:
         nonlocal any_found
         found = _Twice(items)
         if len(found) < len(items):
-            names = [name for name, _ in items]
-            found.repeated = tuple(dict.fromkeys(name for name in names if names.count(name) > 1))
+            times = Counter(name for name, _ in items)
+            found.repeated = tuple(name for name, number in times.items() if number > 1)
             any_found = True
         return found
 
@@ -159,19 +163,12 @@ def _repeated(value: Any, path: str) -> Sequence[str]:
 
 @cache
 def yaml_loader() -> type[yaml.SafeLoader]:
-    """YAML 1.1 as Kubernetes' reader takes it: `y`, `on` and `no` are booleans, times and 1:30 are text; no aliases, so
-    that a short text cannot expand into a huge one.
-    """
+    """YAML 1.1 as Kubernetes' reader takes it: `y`, `on` and `no` are booleans, times and 1:30 are text."""
     import re
 
     import yaml
 
-    class Loader(yaml.SafeLoader):
-        def compose_node(self, parent: Any, index: Any) -> Any:
-            if self.check_event(yaml.events.AliasEvent):
-                raise yaml.YAMLError("YAML aliases are not supported, write the value out")
-            return super().compose_node(parent, index)
-
+    class Loader(_yaml_parser()):  # type: ignore[misc]
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
             seen: set[Any] = set()
             for key_node, _ in node.value:
@@ -196,6 +193,28 @@ def yaml_loader() -> type[yaml.SafeLoader]:
     return Loader
 
 
+def _yaml_parser() -> Any:
+    """The parser in C, where it is installed: the one in Python takes a minute for the longest body."""
+    import yaml
+
+    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def _refuse_unwieldy(body: bytes) -> None:
+    """Raise YAMLError for aliases, by which a short text could expand into a huge one, and StatusError 400 for a text
+    that is nested too deeply for a parser that recurs.
+    """
+    import yaml
+
+    depth = 0
+    for event in yaml.parse(body, _yaml_parser()):
+        if isinstance(event, yaml.AliasEvent):
+            raise yaml.YAMLError("YAML aliases are not supported, write the value out")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise _too_deep()
+
+
 def _whole(pattern: Any) -> Any:
     import re
 
@@ -206,6 +225,7 @@ def _yaml(body: bytes) -> Any:
     import yaml
 
     try:
+        _refuse_unwieldy(body)
         return orjson.loads(orjson.dumps(yaml.load(body, yaml_loader()), option=orjson.OPT_NON_STR_KEYS))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
@@ -214,13 +234,17 @@ def _yaml(body: bytes) -> Any:
         raise Undecodable(f"yaml: {str(error).splitlines()[0] if str(error) else 'malformed'}") from None
 
 
+def _too_deep() -> StatusError:
+    return bad_request(f"json: nested deeper than {_MAX_DEPTH} levels")
+
+
 def shallow(value: Any) -> Any:
     """Return the value unless it is nested too deeply to be copied without exhausting the stack."""
     level, depth = [value], 0
     while level:
         depth += 1
         if depth > _MAX_DEPTH:
-            raise bad_request(f"json: nested deeper than {_MAX_DEPTH} levels")
+            raise _too_deep()
         level = [
             child
             for one in level

@@ -7,7 +7,7 @@ on it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ _REASONS: Final = {
     503: "ServiceUnavailable",
     504: "Timeout",
 }
+_MOST_CAUSES: Final = 1000  # of one answer,
+_MOST_TOLD: Final = 1 << 20  # and characters in them
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,20 @@ def invalid_kind(group: str, kind: str, name: str, causes: Sequence[Cause]) -> S
             del details[key]
     qualified_kind = f"{kind}.{group}" if group else kind
     return StatusError(422, f'{qualified_kind} "{name}" is invalid: {text}', details=details)
+
+
+def gathered(causes: Iterable[Cause]) -> list[Cause]:
+    """The causes, up to the first that are enough: each may quote the whole list that it is about, so that an answer
+    could be as many times longer than its request as that list is long.
+    """
+    found: list[Cause] = []
+    told = 0
+    for cause in causes:
+        found.append(cause)
+        told += len(cause.message)
+        if len(found) >= _MOST_CAUSES or told >= _MOST_TOLD:
+            break
+    return found
 
 
 def joined(causes: Sequence[Cause]) -> str:

@@ -111,6 +111,7 @@ class ApiServer:
             self._handle,
             handler_cancellation=True,
             access_log=None,
+            auto_decompress=False,  # as Kubernetes: a body is what was sent
             keepalive_timeout=self._limits.idle,
             max_line_size=65536,
             max_field_size=65536,

@@ -25,6 +25,8 @@ PROTOCOL: Final = "SPDY/3.1+portforward.k8s.io"
 _SYN_STREAM, _SYN_REPLY, _RST_STREAM, _PING, _GOAWAY = 1, 2, 3, 6, 7
 _FIN: Final = 1
 _CHUNK: Final = 32768
+_MOST_STREAMS: Final = 1000  # of one tunnel at once
+_MOST_MESSAGE: Final = 1 << 20  # bytes; kubectl sends a frame, of 32 KiB at most, in each
 _WORDS: Final = (
     "options head post put delete trace accept accept-charset accept-encoding accept-language accept-ranges age allow "
     "authorization cache-control connection content-base content-encoding content-language content-length "
@@ -73,18 +75,22 @@ class Codec:
 
     def feed(self, data: bytes) -> Iterator[Frame]:
         """Add bytes; the frames completed by them."""
-        self._buffer += data
-        while len(self._buffer) >= 8:
-            first, second, length = struct.unpack(">HHI", self._buffer[:8])
-            flags, length = length >> 24, length & 0xFFFFFF
-            if len(self._buffer) < 8 + length:
-                return
-            payload, self._buffer = self._buffer[8 : 8 + length], self._buffer[8 + length :]
-            if not first & 0x8000:
-                yield Frame(0, first << 16 | second, flags, payload)
-            else:
-                stream = struct.unpack(">I", payload[:4])[0] & 0x7FFFFFFF if len(payload) >= 4 else 0
-                yield Frame(second, stream, flags, payload)
+        buffer, at = self._buffer + data, 0
+        try:
+            while len(buffer) - at >= 8:
+                first, second, length = struct.unpack_from(">HHI", buffer, at)
+                flags, length = length >> 24, length & 0xFFFFFF
+                if len(buffer) - at < 8 + length:
+                    return
+                payload = buffer[at + 8 : at + 8 + length]
+                at += 8 + length
+                if not first & 0x8000:
+                    yield Frame(0, first << 16 | second, flags, payload)
+                else:
+                    stream = struct.unpack(">I", payload[:4])[0] & 0x7FFFFFFF if len(payload) >= 4 else 0
+                    yield Frame(second, stream, flags, payload)
+        finally:
+            self._buffer = buffer[at:]
 
     def headers(self, syn_stream: Frame) -> dict[str, str]:
         """The headers of a SYN_STREAM; raises ValueError for malformed ones."""
@@ -118,6 +124,7 @@ def data(stream: int, payload: bytes, *, last: bool = False) -> bytes:
 class _Pair:
     """One forwarded connection."""
 
+    request: str
     port: int
     error: int = 0
     data: int = 0
@@ -171,10 +178,16 @@ class _Tunnel:
 
     async def _open(self, frame: Frame) -> None:
         headers = self._codec.headers(frame)
-        pair = self._requests.setdefault(headers.get("requestid", ""), _Pair(whole_number(headers.get("port")) or 0))
+        if len(self._streams) >= _MOST_STREAMS:
+            raise ValueError("too many streams at once")
+        request = headers.get("requestid", "")
+        pair = self._requests.setdefault(request, _Pair(request, whole_number(headers.get("port")) or 0))
+        error = headers.get("streamtype") == "error"
+        if frame.stream in self._streams or (pair.error if error else pair.data):
+            raise ValueError("a stream is opened twice")
         self._streams[frame.stream] = pair
         await self._socket.send_bytes(self._codec.reply(frame.stream))
-        if headers.get("streamtype") == "error":
+        if error:
             pair.error = frame.stream
             return
         pair.data = frame.stream
@@ -183,6 +196,7 @@ class _Tunnel:
         except (OSError, LookupError) as error:
             words = f"error forwarding port {pair.port} to pod {self._pod}: {error}"
             await self._socket.send_bytes(data(pair.error, words.encode(), last=True) + data(pair.data, b"", last=True))
+            self._forget(pair)
             return
         pair.task = asyncio.create_task(self._pump(pair, reader))
 
@@ -195,11 +209,18 @@ class _Tunnel:
         finally:
             if pair.writer is not None:
                 pair.writer.close()
+            self._forget(pair)
+
+    def _forget(self, pair: _Pair) -> None:
+        """Let go of a connection that is over, with its two streams."""
+        self._requests.pop(pair.request, None)
+        for stream in (pair.error, pair.data):
+            self._streams.pop(stream, None)
 
 
 async def tunnel(request: web.BaseRequest, kubelet: Kubelet, pod: Object) -> web.StreamResponse:
     """Forward connections until the client disconnects."""
-    socket = web.WebSocketResponse(protocols=(PROTOCOL,), max_msg_size=16 << 20, compress=False, timeout=1.0)
+    socket = web.WebSocketResponse(protocols=(PROTOCOL,), max_msg_size=_MOST_MESSAGE, compress=False, timeout=1.0)
     await socket.prepare(request)
     await _Tunnel(socket, kubelet, pod).run()
     return socket

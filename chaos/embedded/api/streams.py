@@ -32,6 +32,7 @@ STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _EXEC_PROTOCOLS: Final = ("v5.channel.k8s.io", "v4.channel.k8s.io")
 _FORWARD_PROTOCOLS: Final = ("v4.channel.k8s.io",)
 _CHUNK: Final = 32768
+_MOST_PORTS: Final = 127  # of a portforward: two channels each, and a channel is a byte
 _MAX_MESSAGE: Final = 4 << 20
 _PIECE: Final = 1 << 16  # bytes of an answer that are passed on at once
 _INTERIM: Final = 10  # answers of the kind 1xx before the one
@@ -305,6 +306,8 @@ def parse_ports(texts: Sequence[str]) -> list[int]:
     ports = [port for part in given if (port := whole_number(part)) is not None and 0 < port < 65536]
     if not ports or len(ports) < len(given):
         raise bad_request(f"portforward: ports must be numbers from 1 to 65535, got {str(given)[:200]}")
+    if len(ports) > _MOST_PORTS:
+        raise bad_request(f"portforward: {len(ports)} ports, and at most {_MOST_PORTS} have a channel")
     return ports
 
 

@@ -8,6 +8,7 @@ functions for built-in kinds.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -20,6 +21,7 @@ from chaos.embedded.api.errors import (
     StatusError,
     bad_request,
     duplicate,
+    gathered,
     invalid,
     plain_failure,
     required,
@@ -128,7 +130,7 @@ def admit_create(resource: Resource, new: Json) -> Json:
         new.pop("status", None)
         values.fill(new, of(resource).schema)  # a status that the schema defaults is there whenever it is read
     new["metadata"]["generation"] = 1
-    causes = [*validate_meta(resource, new["metadata"]), *_typed(resource, new), *_whole(resource, new)]
+    causes = gathered(chain(validate_meta(resource, new["metadata"]), _typed(resource, new), _whole(resource, new)))
     causes += _rules(resource, new, causes, fits.ABSENT)
     if causes:
         raise invalid(resource, new["metadata"].get("name", ""), causes)
@@ -145,7 +147,7 @@ def admit_update(resource: Resource, old: Object, new: Json) -> Json:
     meta = new["metadata"]
     if _substance(new) != _substance(held):
         meta["generation"] = held["metadata"].get("generation", 0) + 1
-    causes = [*meta_changes(held["metadata"], meta), *validate_meta(resource, meta), *_typed(resource, new)]
+    causes = gathered(chain(meta_changes(held["metadata"], meta), validate_meta(resource, meta), _typed(resource, new)))
     causes += fits.misfits(new, of(resource).schema, old=held)
     causes += [*_scale(resource, new), *_embedded(new, of(resource).schema, "")]
     if not list(_lists(held, of(resource).schema, "")):

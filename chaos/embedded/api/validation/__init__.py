@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from chaos.embedded.api.errors import Cause
+from chaos.embedded.api.errors import Cause, gathered
 from chaos.embedded.api.validation import (
     access,
     amounts,
@@ -84,10 +84,10 @@ def validate(resource: Resource, obj: Object, *, written: Resource | None = None
     """Validate an object that has its defaults and matches its schema; `written` is the kind as which it was written,
     where that is another than the stored one.
     """
-    about, found = list(validate_meta(resource, obj["metadata"])), list[Cause]()
+    about, found = gathered(validate_meta(resource, obj["metadata"])), list[Cause]()
     if written is EVENTS_EVENT:
-        found = list(plain.event_of_its_group(obj))
+        found = gathered(plain.event_of_its_group(obj))
     elif (rules := _RULES.get(resource.kind)) is not None:
-        found = list(rules(obj))
+        found = gathered(rules(obj))
     causes = found or about if resource.kind in _META_AFTERWARDS else about + found
-    return causes or list(unrunnable(resource.kind, obj))
+    return causes or gathered(unrunnable(resource.kind, obj))

@@ -162,19 +162,18 @@ def _as_go(taint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def spread(constraints: list[Any], field: str) -> Causes:
+    places = [(one.get("topologyKey", ""), one.get("whenUnsatisfiable", "")) for one in constraints]
+    last = {place: index for index, place in enumerate(places)}
     for index, one in enumerate(constraints):
         where = f"{field}[{index}]"
-        key, action = one.get("topologyKey", ""), one.get("whenUnsatisfiable", "")
+        key, action = places[index]
         if one.get("maxSkew", 0) <= 0:
             yield wrong(f"{where}.maxSkew", one.get("maxSkew", 0), "must be greater than zero")
         if not key:
             yield required(f"{where}.topologyKey", "can not be empty")
         if action not in ("DoNotSchedule", "ScheduleAnyway"):
             yield unsupported(f"{where}.whenUnsatisfiable", action, ("DoNotSchedule", "ScheduleAnyway"))
-        if any(
-            (other.get("topologyKey"), other.get("whenUnsatisfiable")) == (key, action)
-            for other in constraints[index + 1 :]
-        ):
+        if last[key, action] > index:
             yield duplicate(f"{where}.{{topologyKey, whenUnsatisfiable}}", f"{{{key}, {action}}}")
         least = one.get("minDomains")
         if least is not None:

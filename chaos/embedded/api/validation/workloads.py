@@ -330,12 +330,14 @@ def _exit_codes(codes: Mapping[str, Any], field: str, names: set[Any]) -> Causes
         yield wrong(f"{field}.values", codes.get("values"), "at least one value is required")
     elif len(values) > 255:
         yield too_many(f"{field}.values", len(values), 255)
+    before: set[int] = set()
     for index, value in enumerate(values):
         where = f"{field}.values[{index}]"
         if operator == "In" and value == 0:
             yield wrong(where, value, "must not be 0 for the In operator")
-        if value in values[:index]:
+        if value in before:
             yield duplicate(where, value)
+        before.add(value)
     if sorted(values) != values:
         yield wrong(f"{field}.values", values, "must be ordered")
 
