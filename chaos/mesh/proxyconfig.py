@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from chaos.mesh.envoy import bootstrap
+from chaos.mesh.envoy.start import bootstrap, status_listener
 from chaos.mesh.modes import mode_named
 from chaos.names import LABEL_RUN, PORT_ADMIN, PORT_STATUS, PROXY_CONFIG
 
@@ -31,32 +31,6 @@ def config_map(namespace: str, data: Mapping[str, str], run: str) -> dict[str, A
 
 def placebo() -> dict[str, Any]:
     """Return an Envoy configuration that asks nobody for anything: admin, and /ready for its probe."""
-    hcm = "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-    router = "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"
-    manager = {
-        "@type": hcm,
-        "stat_prefix": "status",
-        "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": router}}],
-        "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "status",
-                    "domains": ["*"],
-                    "routes": [
-                        {"match": {"prefix": path}, "route": {"cluster": "admin"}}
-                        for path in ("/ready", "/stats/prometheus")
-                    ],
-                }
-            ]
-        },
-    }
-    listener = {
-        "name": "status",
-        "address": _address("0.0.0.0", PORT_STATUS),
-        "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
-        ],
-    }
     admin = {
         "name": "admin",
         "type": "STATIC",
@@ -68,7 +42,7 @@ def placebo() -> dict[str, Any]:
     return {
         "node": {"cluster": "placebo", "id": "placebo"},
         "admin": {"address": _address("127.0.0.1", PORT_ADMIN)},
-        "static_resources": {"listeners": [listener], "clusters": [admin]},
+        "static_resources": {"listeners": [status_listener("0.0.0.0", PORT_STATUS)], "clusters": [admin]},
     }
 
 

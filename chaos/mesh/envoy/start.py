@@ -23,7 +23,8 @@ def _any(type_name: str, config: Mapping[str, Any] | None = None) -> Config:
     return {"@type": f"type.googleapis.com/envoy.{type_name}", **(config or {})}
 
 
-def _status_listener(address: str, port: int) -> Config:
+def status_listener(address: str, port: int) -> Config:
+    """Return the listener that shows of admin what everybody may see: these two paths, and none that begin so."""
     routes = [{"match": {"path": path}, "route": {"cluster": "admin"}} for path in ("/ready", "/stats/prometheus")]
     return {
         "name": "status",
@@ -170,7 +171,7 @@ def bootstrap(
         ],
         "dynamic_resources": {"ads_config": ads, "lds_config": by_ads, "cds_config": by_ads},
         "static_resources": {
-            "listeners": [_status_listener(status_address, status_port)],
+            "listeners": [status_listener(status_address, status_port)],
             "clusters": [
                 _xds_cluster(xds_host, xds_port, server_name or xds_host, ca_path, token_path),
                 {

@@ -20,6 +20,7 @@ from chaos.mesh.envoy import bootstrap
 from chaos.mesh.envoy.build import build
 from chaos.mesh.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Resources
 from chaos.mesh.mutations import Defect
+from chaos.mesh.proxyconfig import placebo
 from chaos.mesh.snapshot import ROOT_SECRET, AccessLog, Features, Misanswering, Policy, ProxyRole, Rule, identity_of
 from chaos.names import LABEL_WAYPOINT, NO_WAYPOINT, spiffe_id
 from tests.mesh.envoy.bench import ENVOY
@@ -296,3 +297,12 @@ def test_a_sidecar_may_ask_for_its_own_identity_before_its_pod_has_an_address() 
     (proxy,) = proxies(made)
     pods = {key: pod for key, pod in made.pods.items() if key != proxy.uid}
     assert build(proxy, replace(made, pods=pods)).secrets == {identity_of(proxy), ROOT_SECRET}
+
+
+@pytest.mark.parametrize("config", [bootstrap(token_path="", node_id="x"), placebo()], ids=["proxy", "placebo"])
+def test_of_admin_two_paths_are_shown_and_none_that_begin_as_they_do(config: dict[str, Any]) -> None:
+    """`/ready/../config_dump` begins with `/ready`."""
+    (listener,) = config["static_resources"]["listeners"]
+    ((manager,),) = [chain["filters"] for chain in listener["filter_chains"]]
+    (host,) = manager["typed_config"]["route_config"]["virtual_hosts"]
+    assert [one["match"] for one in host["routes"]] == [{"path": "/ready"}, {"path": "/stats/prometheus"}]
