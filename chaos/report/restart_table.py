@@ -76,15 +76,17 @@ def cell_of(trial: TrialResult) -> str:
     if UNEXPECTED in trial.reason:
         return f"restarts that nobody expected: {trial.reason.partition(': ')[2]}"
     checks = {str(check["name"]): check for check in trial.judgement.get("checks") or ()}
-    counted = checks.get(RESTARTS)
-    parts = [f"{number(counted['value'])} applications restart" if counted and counted["value"] else "no restart"]
+    restarts = checks.get(RESTARTS)
+    restarted = float(restarts["value"] or 0) if restarts else 0.0
+    verb = "restarts" if restarted == 1 else "restart"
+    parts = [f"{_counted(restarted, 'application')} {verb}" if restarted else "no restart"]
     lost = _sum(trial, _LOST)
     if lost is None:
         lost = _lost_by_flows(trial)
     if lost is not None:
-        parts.append(f"{number(lost)} requests lost" if lost else "no request lost")
+        parts.append(f"{_counted(lost, 'request')} lost" if lost else "no request lost")
     if cut := _sum(trial, _CUT):
-        parts.append(f"{number(cut)} long streams cut")
+        parts.append(f"{_counted(cut, 'long stream')} cut")
     if trial.verdict != "pass":
         parts.append(VERDICTS[trial.verdict])
     return ", ".join(parts)
@@ -97,6 +99,10 @@ def _sum(trial: TrialResult, prefix: str) -> float | None:
         if name.startswith(prefix) and measure.get("value") is not None
     ]
     return sum(values) if values else None
+
+
+def _counted(value: float, what: str) -> str:
+    return f"{number(value)} {what}{'' if value == 1 else 's'}"
 
 
 def _lost_by_flows(trial: TrialResult) -> float | None:

@@ -47,6 +47,10 @@ def judged(*lost: float | None, **more: Any) -> TrialResult:
             trial("sidecar", "proxy-upgraded", *rolled_out(2, 3, 0, 4, cut=4)),
             "2 applications restart, 7 requests lost, 4 long streams cut",
         ),
+        (
+            trial("node", "proxy-upgraded", *rolled_out(1, 1, cut=1)),
+            "1 application restarts, 1 request lost, 1 long stream cut",
+        ),
         (trial("node", "proxy-upgraded", *rolled_out(0, 0, 0)), "no restart, no request lost"),
         (judged(12.0, None, 3.0), "no restart, 15 requests lost"),
         (judged(None), "no restart, no request lost"),
