@@ -6,10 +6,11 @@ A measure regressed when it is worse by more than its slack, the larger of a flo
 
 - of a repeated fault: when the interval of the difference (Student's, from the spread between the repeats of both
   sides) excludes 0, and each repeat is worse than each of the other side;
-- of a rate, which a ramp finds in steps of a half: when each repeat is worse than each of the other side, and the means
-  are further apart than one step. Student's interval of three repeats a side in such steps excludes no halving;
-- where one side has one kill, or whatever was measured once: when it is worse by twice the floor, for one says nothing
-  of the next;
+- of a rate, which a ramp finds in steps of a half: when each repeat is worse than each of the other side, and the
+  medians are further apart than one step (one ramp that ends a step late would draw a mean with it). Student's interval
+  of three repeats a side in such steps excludes no halving;
+- where one side has one kill, or whatever was measured once: when it is worse by twice the floor, beyond its own limits
+  where it has such, for one says nothing of the next;
 - of a share, whose limits are those of its own requests: when the lower limit of the difference exceeds the slack
   (squares and sums of the two values' limits: MOVER, Zou and Donner 2008).
 
@@ -25,7 +26,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from statistics import NormalDist, fmean
+from statistics import NormalDist, fmean, median
 from typing import Any, Final
 
 from scipy.special import stdtrit
@@ -213,12 +214,13 @@ def detect_shift(
     """Return whether a measure moved, and the limits of new - base. Pure."""
     if base.unit != new.unit:
         return Moved.UNKNOWN, math.nan, math.nan
-    change = new.value - base.value
-    slack = max(tolerance, LEAST_SHARES.get(base.unit, 0.0)) * abs(base.value)
+    in_steps = bool(base.values and new.values) and base.unit in LEAST_SHARES
+    before, after = (median(one.values) if in_steps else one.value for one in (base, new))
+    change = after - before
+    slack = max(tolerance, LEAST_SHARES.get(base.unit, 0.0)) * abs(before)
     floor = floors.get(base.unit, 0.0)
     sign = -1.0 if base.unit in HIGHER_IS_BETTER else 1.0
     if base.values and new.values:
-        in_steps = base.unit in LEAST_SHARES
         apart = min(new.values) - max(base.values), max(new.values) - min(base.values)
         low, high = apart if in_steps else _limits_of_repeats(base, new, widen)
         alone = min(len(base.values), len(new.values)) == 1
@@ -229,9 +231,10 @@ def detect_shift(
     low = change - widen * math.hypot(max(0.0, new.value - new.low), max(0.0, base.high - base.value))
     high = change + widen * math.hypot(max(0.0, new.high - new.value), max(0.0, base.value - base.low))
     worse, better = (-high, -low) if sign < 0 else (low, high)
-    if worse > max(slack, floor):
+    beyond = max(slack, floor if base.unit == "share" else SINGLE * floor)
+    if worse > beyond:
         return Moved.REGRESSED, low, high
-    return (Moved.IMPROVED if -better > max(slack, floor) else Moved.SAME), low, high
+    return (Moved.IMPROVED if -better > beyond else Moved.SAME), low, high
 
 
 def _limits_of_repeats(base: Measure, new: Measure, widen: float) -> tuple[float, float]:

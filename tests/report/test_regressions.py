@@ -38,6 +38,12 @@ def test_a_raw_difference_within_the_intervals_is_no_regression() -> None:
     assert (noisy["p99"], clear["p99"]) == (Moved.SAME, Moved.REGRESSED)
 
 
+def test_what_was_measured_once_says_little_of_the_next_time() -> None:
+    base = trial(back=(0.15, 0.15, 0.16, "s"))  # as identical runs had it
+    assert moved(base, trial(back=(0.9, 0.9, 0.91, "s")))["back"] is Moved.SAME
+    assert moved(base, trial(back=(1.5, 1.5, 1.51, "s")))["back"] is Moved.REGRESSED
+
+
 def test_a_clear_change_below_the_tolerance_is_no_regression() -> None:
     assert moved(trial(p99=(1.0, 1.0, 1.0, "s")), trial(p99=(1.05, 1.05, 1.05, "s")))["p99"] is Moved.SAME
 
@@ -142,6 +148,10 @@ def kills(*values: float, unit: str = "s") -> dict[str, Any]:
         (kills(375, 562, 375, unit="requests/s"), kills(750, 750, 1125, unit="requests/s"), Moved.IMPROVED),
         (kills(1125, 1125, 1125, unit="requests/s"), kills(750, 750, 750, unit="requests/s"), Moved.SAME),
         (kills(2531, 1125, 1125, unit="requests/s"), kills(750, 1125, 750, unit="requests/s"), Moved.SAME),
+        # as identical runs had it: one ramp ended a step late
+        (kills(1688, 1772, 2658, unit="requests/s"), kills(1125, 1181, 1181, unit="requests/s"), Moved.SAME),
+        (kills(8543, 8970, 8970, unit="requests/s"), kills(3797, 5980, 5980, unit="requests/s"), Moved.SAME),
+        (kills(8543, 8970, 8970, unit="requests/s"), kills(1688, 2658, 1772, unit="requests/s"), Moved.REGRESSED),
         (kills(900, 950, 910, unit="requests/s"), kills(780, 760, 800, unit="requests/s"), Moved.SAME),
         (kills(900, 950, 910, unit="requests/s"), kills(450, 470, 460, unit="requests/s"), Moved.REGRESSED),
     ],
