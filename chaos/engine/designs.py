@@ -162,7 +162,7 @@ def pulses(trial: Trial, fault: Fault, proxy: Proxy, *, seconds: float = 60.0) -
             break
         if not wanted and (judgement.verdict is Verdict.PASS or lasted > LONGEST_REPEATED):
             break
-        trial.end_watch()
+        trial.end_recovery()
         try:
             proxy = trial.renew(proxy)
         except NotReady as error:  # what was disturbed for it is no evidence: made again from the beginning
@@ -233,7 +233,7 @@ def await_recovery(trial: Trial, *, origin: int = 0) -> Judgement:
         trial.observe_until(origin + int(limits.stay_seconds * 1e9))
         while not (judgement := trial.look()).recovered and time.time_ns() < end:
             trial.observe_until(time.time_ns() + int(RECOVERY_LOOK_SECONDS * 1e9))
-    trial.end_recovery(origin)
+    trial.end_watch(origin)
     return judgement
 
 
@@ -283,7 +283,7 @@ def switchback(
     healthy = trial.deployment.steady.healthy
     if not judgement.recovered:  # the noise asks for more of the last off window
         return await_recovery(trial, origin=healthy)
-    trial.end_recovery(healthy)
+    trial.end_watch(healthy)
     return judgement
 
 

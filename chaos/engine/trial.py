@@ -386,12 +386,12 @@ class Trial:
         for sentence in self.deployment.restore_load(tenants or None):
             self.note(EventKind.NOTE, {"healed": sentence})
 
-    def end_watch(self) -> None:
-        """End the watch after the last fault: what follows no longer belongs to its recovery."""
+    def end_recovery(self) -> None:
+        """End the time after the last fault: what follows no longer belongs to it."""
         self._collector.poll_now()
         self.window(WindowKind.RECOVERY, self._restored, time.time_ns(), "undone, and seen so; a fresh pod comes")
 
-    def end_recovery(self, origin: int) -> None:
+    def end_watch(self, origin: int) -> None:
         """End the watch for the return of the flows with the look that was taken last: what was seen back then is not
         asked again of the moments that the trial takes to end.
 

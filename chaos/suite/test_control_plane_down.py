@@ -45,7 +45,7 @@ def control_plane_down(trial: Trial) -> None:
     trial.baseline()
     for number, part in enumerate(parts):
         if number:
-            trial.end_watch()
+            trial.end_recovery()
             trial.baseline_between(BETWEEN_SECONDS)
         go_without(trial, part, name="the control plane" if len(parts) == 1 else part.name)
 

@@ -43,6 +43,10 @@ def test_a_run_ends_with_reports_and_without_its_cluster(tmp_path: Path) -> None
     for name in ("report.html", "report.md", "junit.xml", "trials/none/proxy-killed/samples.arrows"):
         assert (out / name).is_file(), name
     assert not (Path("/run/sharedfate") / f"sf-{report['run']}").exists()
+    events = map(json.loads, (out / "trials/none/proxy-killed/events.jsonl").read_text().splitlines())
+    windows = [event["data"] for event in events if event["kind"] == "window"]
+    begins = {kind: max(one["begin"] for one in windows if one["kind"] == kind) for kind in ("recovery", "watch")}
+    assert begins["watch"] == begins["recovery"]  # or the judge would not know the watch for that of the last undo
     spans = read_trace(out)
     course = course_of(spans, wall=report["seconds"])
     assert course is not None
