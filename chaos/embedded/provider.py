@@ -88,14 +88,21 @@ def run_directory(name: str) -> Path:
 
 
 def _lock(directory: Path) -> int | None:
-    """Take the directory's lock; None when a living cluster holds it."""
-    descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
+    """Make the directory and take its lock; None when a living cluster holds it."""
+    while True:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # its last holder removed it meanwhile
+            descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.path.samestat(os.fstat(descriptor), os.stat(directory / "lock")):
+                    return descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                return None
+            except FileNotFoundError:
+                pass
+            os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -104,7 +111,6 @@ def claimed(name: str) -> Iterator[Path]:
     the process lives and finds its remains afterwards. Raises Misuse when it is taken.
     """
     directory = run_directory(name)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(directory)
     if lock is None:
         raise Misuse(f"a cluster named {name!r} already runs: choose another name")
@@ -127,7 +133,6 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
     wanted = str(nodes) if isinstance(nodes, int) else ",".join(nodes)
     if missing := preflight():
         raise EnvironmentUnfit("; ".join(missing))
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     lock = _lock(directory)
     if lock is None:
         if keep and (directory / "ready").exists():
@@ -314,12 +319,17 @@ def _end(pid: int) -> None:
 
 
 def _is_alive(directory: Path) -> bool:
-    if not directory.exists():
+    """Whether a cluster holds the directory's lock."""
+    try:
+        descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
         return False
-    lock = _lock(directory)
-    if lock is None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return True
-    os.close(lock)
+    finally:
+        os.close(descriptor)
     return False
 
 
@@ -355,7 +365,6 @@ def clean(name: str | None = None) -> list[str]:
         directory = run_directory(one)
         if _is_orphan(directory):
             _end_orphan(directory)
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = _lock(directory)
         if lock is None:
             continue
@@ -460,6 +469,14 @@ def _remains(directory: Path) -> list[str]:
     if directory.exists() and any(path.name != "lock" for path in directory.iterdir()):
         found.append(f"directory {directory}")
     return found
+
+
+def discard(directory: Path) -> None:
+    """Remove the run directory of this process's cluster, which has stopped and whose runner will not. With a mount
+    below it, it stays for `clean`: what is mounted is not the cluster's to delete.
+    """
+    if not _mounts(directory):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def end_by_force(directory: Path) -> None:
