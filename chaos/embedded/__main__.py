@@ -17,6 +17,7 @@ from pathlib import Path
 
 from chaos.embedded.api.pki import write_private
 from chaos.embedded.cluster_process import ClusterProcess, Options
+from chaos.embedded.provider import end_without_trace
 from chaos.errors import SharedfateError
 
 
@@ -67,14 +68,17 @@ def main(arguments: list[str] | None = None) -> int:
         format="%(asctime)s.%(msecs)03d %(levelname)s %(name)s: %(message)s",
         datefmt="%H:%M:%S",
     )
+    cluster = ClusterProcess(options)
     try:
-        asyncio.run(ClusterProcess(options).run())
+        asyncio.run(cluster.run())
     except SharedfateError as error:
         logging.getLogger(__name__).error("%s", error)
         if options.runner is not None:
             options.runner.setblocking(True)
             options.runner.send(f"failed: {error}\n".encode()[:4000])
         return 4
+    if cluster.orphaned:
+        end_without_trace(options.directory)
     return 0
 
 

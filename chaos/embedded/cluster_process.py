@@ -33,7 +33,7 @@ from chaos.embedded.network import ClusterNetwork, run_policies, run_services, s
 from chaos.embedded.network.addresses import API_PORT, FABRIC_ADDRESS
 from chaos.embedded.node_api import Kubelet
 from chaos.embedded.objects import is_true
-from chaos.embedded.provider import DOWN_SECONDS, discard, end_by_force
+from chaos.embedded.provider import DOWN_SECONDS, end_by_force
 from chaos.embedded.resources import NODE, Object
 from chaos.embedded.store import Store
 
@@ -90,7 +90,7 @@ class ClusterProcess:
         self._nodes: dict[str, Node] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._over = asyncio.Event()
-        self._abandoned = False  # its runner has ended
+        self.orphaned = False  # its runner has ended, and it stopped without an error
         self._failed: BaseException | None = None
         self._reachable = ReachableKubelets(self._nodes)
         self._server = ApiServer(
@@ -153,7 +153,7 @@ class ClusterProcess:
             asyncio.get_running_loop().remove_reader(runner)
             if not self._options.keep:
                 log.info("the runner has ended: stopping the cluster")
-                self._abandoned = True
+                self.orphaned = True
                 self._over.set()
 
     def _await_owner(self) -> None:
@@ -271,13 +271,12 @@ class ClusterProcess:
             self._server.stop(), *(node.stop() for node in self._nodes.values()), return_exceptions=True
         )
         ends.append(await _caught(self._network.stop()))
-        errors = [end for end in ends if isinstance(end, BaseException)]
-        for error in errors:
-            log.error("while stopping the cluster: %r", error)
+        for end in ends:
+            if isinstance(end, BaseException):
+                self.orphaned = False
+                log.error("while stopping the cluster: %r", end)
         await asyncio.to_thread(cgroups.remove_tree, f"{cgroups.ROOT}/{options.directory.name}")
         log.info("down")
-        if self._abandoned and not errors and self._failed is None:
-            discard(options.directory)
 
 
 async def _caught(work: Awaitable[None]) -> BaseException | None:

@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from chaos.errors import EnvironmentUnfit, ExperimentFailure, Misuse
 
@@ -471,12 +471,20 @@ def _remains(directory: Path) -> list[str]:
     return found
 
 
-def discard(directory: Path) -> None:
-    """Remove the run directory of this process's cluster, which has stopped and whose runner will not. With a mount
-    below it, it stays for `clean`: what is mounted is not the cluster's to delete.
+def end_without_trace(directory: Path) -> NoReturn:
+    """Remove the run directory of this process's cluster, which has stopped and whose runner will not, and end this
+    process at once, so that whoever finds no directory finds no process either. With a mount below it, the directory
+    stays for `clean`: what is mounted is not the cluster's to delete.
     """
     if not _mounts(directory):
-        shutil.rmtree(directory, ignore_errors=True)
+        with open(os.devnull, "wb") as nowhere:  # the log is of the directory
+            for stream in (sys.stdout, sys.stderr):
+                os.dup2(nowhere.fileno(), stream.fileno())
+        for path in sorted(directory.iterdir(), key=lambda path: path.name == "lock"):  # the lock goes last
+            _delete(path)
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+    os._exit(0)
 
 
 def end_by_force(directory: Path) -> None:
