@@ -148,6 +148,13 @@ class Lawless(Mesh):
         super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.NO_POLICY})
 
 
+class Crossed(Mesh):
+    """Its node proxies carry the calls of all pods over the same connections."""
+
+    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
+        super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.UNHASHED_IDENTITY})
+
+
 class Mindless(Mesh):
     """Its proxies go on calling every endpoint that was ready once."""
 

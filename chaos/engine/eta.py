@@ -17,6 +17,7 @@ USUAL: Final = {
     "noisy-slow-readers": 30.0,
     "noisy-connections": 45.0,
     "noisy-bytes": 45.0,
+    "noisy-tunnel": 40.0,
     "cron-job": 105.0,
     "job-policies": 340.0,
     "server-shut-down": 25.0,

@@ -284,6 +284,11 @@ def plain(name: str, *, tenant: str, nodes: Sequence[str]) -> list[Object]:
     return load("apps/plain.yaml", {"name": name, "tenant": tenant, "nodes": name_terms(nodes)})
 
 
+def reader(name: str, *, tenant: str, nodes: Sequence[str]) -> list[Object]:
+    """Return one more client of a tenant, which calls nobody until it is told to (manifests/apps/reader.yaml)."""
+    return load("apps/reader.yaml", {"name": name, "tenant": tenant, "nodes": name_terms(nodes)})
+
+
 def reference(first: str, second: str) -> list[Object]:
     """Return the reference topology on two nodes: a on the first, c on the second, b calls from the second to both."""
     return [

@@ -167,6 +167,11 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         _SIDECARS,
         ("rate that fills the proxy",),
     ),
+    Claim(
+        "In a tunnel that several share, one that reads slowly holds up the small requests of the others.",
+        "noisy-tunnel",
+        _SIDECARS,
+    ),
     Claim("The death of a waypoint takes down all whom it serves, and nobody else.", "waypoint-killed", _SIDECARS),
     Claim(
         "A proxy for connections alone, one a node, costs a fraction of sidecars that read requests.",

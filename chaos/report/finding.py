@@ -41,6 +41,7 @@ _HAPPENED: Final = {
     "noisy-slow-readers": "one tenant read its answers far too slowly",
     "noisy-connections": "one tenant filled its proxy of connections with new ones",
     "noisy-bytes": "one tenant filled its proxy of connections with bytes",
+    "noisy-tunnel": "one pod read its answers far too slowly",
     "app-rolled-out": "one tenant rolled out its own application",
     "control-plane-down": "the control plane was gone",
     "client-shut-down": "a client called while it shut down",

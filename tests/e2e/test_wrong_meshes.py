@@ -47,6 +47,7 @@ from chaos.verdict import Verdict
 from tests.lying_loaders import Dropping, Stamping
 from tests.wrong_meshes import (
     ClassicSidecar,
+    Crossed,
     Generous,
     HalfBypassed,
     Lawless,
@@ -79,6 +80,7 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("noisy-bodies", "sidecar", SecretlySharedSidecar),
     ("noisy-connections", "sidecar", SecretlySharedSidecar),
     ("noisy-bytes", "sidecar", SecretlySharedSidecar),
+    ("noisy-tunnel", "node", Crossed),
     ("identities-exposed", "sidecar", Generous),
     ("identities-exposed", "node", Lawless),
     ("footprint", "sidecar", Unbounded),

@@ -205,6 +205,7 @@ def test_what_deploys_parts_of_our_own_says_why_it_does_not_run_on_a_target() ->
         "job-policies",
         "noisy-bytes",
         "noisy-connections",
+        "noisy-tunnel",
         "proxy-recreated",
         "root-rotated",
         "waypoint-added",
@@ -229,6 +230,7 @@ def test_what_deploys_parts_of_our_own_says_why_it_does_not_run_on_a_target() ->
         "noisy-bytes",
         "noisy-connections",
         "noisy-slow-readers",
+        "noisy-tunnel",
         "proxy-reconfigured",
         "server-shut-down",
     }

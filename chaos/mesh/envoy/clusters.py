@@ -8,6 +8,7 @@ from typing import Final
 from chaos.mesh.envoy.parts import (
     ADS,
     ANY_MEMBER,
+    BUFFER,
     CONNECT_TIMEOUT,
     bind_config,
     circuit_breakers,
@@ -38,7 +39,7 @@ def _cluster(config: Config) -> Resource:
     return Resource.of(
         message(
             "envoy.config.cluster.v3.Cluster",
-            {"connect_timeout": CONNECT_TIMEOUT, "alt_stat_name": stat_name(config["name"]), **config},
+            {"connect_timeout": CONNECT_TIMEOUT, "alt_stat_name": stat_name(config["name"]), **BUFFER, **config},
         )
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from chaos.mesh.envoy.clusters import INBOUND_HTTP1, INBOUND_HTTP2
-from chaos.mesh.envoy.parts import SOURCE_KEY, access_log, filter_state, stat_name
+from chaos.mesh.envoy.parts import SOURCE_KEY, WINDOWS, access_log, filter_state, stat_name
 from chaos.mesh.envoy.protos import Config, extension
 from chaos.mesh.mutations import Defect, Defects
 from chaos.mesh.snapshot import Features, Misanswering, Policy, Rule
@@ -304,12 +304,7 @@ def tunnels(
             "skip_xff_append": True,
             "generate_request_id": False,
             "upgrade_configs": [{"upgrade_type": "CONNECT"}],
-            "http2_protocol_options": {
-                "allow_connect": True,
-                "max_concurrent_streams": 2_147_483_647,
-                "initial_stream_window_size": 1_048_576,
-                "initial_connection_window_size": 16_777_216,
-            },
+            "http2_protocol_options": {"allow_connect": True, "max_concurrent_streams": 2_147_483_647, **WINDOWS},
             "access_log": access_log(features, source=PEER, destination=destination or name, requests=True),
         },
     )

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from chaos.mesh.envoy import l7
 from chaos.mesh.envoy.clusters import CACHE, INBOUND, PASSTHROUGH, TUNNEL_LISTENER, TUNNEL_METADATA
-from chaos.mesh.envoy.parts import downstream_tls, filter_state, original_dst, pod_state, socket_address
+from chaos.mesh.envoy.parts import BUFFER, downstream_tls, filter_state, original_dst, pod_state, socket_address
 from chaos.mesh.envoy.ports import PROXY_PORTS, ServiceTarget
 from chaos.mesh.envoy.protos import Config, extension, message
 from chaos.mesh.envoy.resources import Resource
@@ -33,7 +33,7 @@ _NO_LOOPS: Final[list[Config]] = [
 
 
 def _listener(config: Config, chains: Sequence[Any] = ()) -> Resource:
-    listener = message(_LISTENER, config)
+    listener = message(_LISTENER, {**BUFFER, **config})
     listener.filter_chains.extend(chains)
     return Resource.of(listener)
 

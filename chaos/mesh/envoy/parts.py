@@ -15,6 +15,11 @@ ADS: Final[Config] = {"ads": {}, "resource_api_version": "V3", "initial_fetch_ti
 TLS_1_3: Final[Config] = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
 CONNECT_TIMEOUT: Final = "2s"
 POOL_IDLE: Final = "2s"  # an idle pooled connection pins the namespace that it was made in
+# Of a connection between proxies: what it takes of one stream, as ztunnel's does (istio/ztunnel, src/config.rs), and of
+# all of them, that nobody has read yet.
+WINDOWS: Final[Config] = {"initial_stream_window_size": 4 << 20, "initial_connection_window_size": 16 << 20}
+# Of a connection: what is more waits before it, and not in the memory of a proxy that others share.
+BUFFER: Final[Config] = {"per_connection_buffer_limit_bytes": 64 << 10}
 UNLIMITED: Final = 4_000_000_000  # circuit breakers must never be what differs
 
 NETNS_KEY: Final = "envoy.network.upstream_bind_override.network_namespace"
@@ -220,12 +225,7 @@ def http_options(protocol: str = "downstream", defects: Defects = NO_DEFECTS) ->
     """Upstream protocol options: the downstream's own protocol, or `http1`, or `http2`. Idle connections close after 2
     s.
     """
-    http2: Config = {
-        "max_concurrent_streams": 2_147_483_647,
-        "allow_connect": True,
-        "initial_stream_window_size": 1_048_576,
-        "initial_connection_window_size": 16_777_216,
-    }
+    http2: Config = {"max_concurrent_streams": 2_147_483_647, "allow_connect": True, **WINDOWS}
     kinds: dict[str, Config] = {
         "downstream": {
             "use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": http2}
