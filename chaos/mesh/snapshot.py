@@ -89,7 +89,6 @@ class Workload:
     labels: tuple[tuple[str, str], ...] = ()
     ready: bool = False
     meshed: bool = True
-    captured: bool = False  # the condition names.CONDITION_CAPTURED
     sandbox: str = ""  # names.ANNOTATION_SANDBOX, empty until the node agent has found its network namespace
 
     @property

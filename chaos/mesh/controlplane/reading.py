@@ -32,7 +32,6 @@ from chaos.model.modes import Layer, ProxyMode, Scope
 from chaos.model.placement import Proxy
 from chaos.names import (
     ANNOTATION_SANDBOX,
-    CONDITION_CAPTURED,
     LABEL_LAYER,
     LABEL_MESH,
     LABEL_MODE,
@@ -190,7 +189,6 @@ def workload(pod: Object, mode: ProxyMode, meshed: frozenset[str]) -> Workload |
         labels=tuple(sorted(labels.items())),
         ready=has_condition(pod, "Ready") and is_live(pod),
         meshed=LABEL_MODE in labels,
-        captured=has_condition(pod, CONDITION_CAPTURED),
         sandbox=sandbox if re.fullmatch(rf"{re.escape(uid)}-[0-9]+", sandbox) else "",
     )
 

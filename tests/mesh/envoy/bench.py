@@ -167,7 +167,7 @@ class Bench:
         sandbox = f"{uid}-{space.inode}"
         (self.folder / "sandboxes" / sandbox).symlink_to(space.path)
         role = "server" if "server" in name else "client"
-        pod = Workload(uid, tenant, name, "node-1", ip, account or role, ready=True, captured=True, sandbox=sandbox)
+        pod = Workload(uid, tenant, name, "node-1", ip, account or role, ready=True, sandbox=sandbox)
         self.pods[uid] = pod
         if role == "server":
             self.start(space, sys.executable, "-m", module, env={"POD_NAME": name})

@@ -26,7 +26,6 @@ def pod(number: int, tenant: str, account: str, node: str = "node-1") -> Workloa
         f"10.244.{number // 200 + 1}.{number % 200 + 2}",
         account,
         ready=True,
-        captured=True,
         sandbox=f"{uid(number)}-{4026530000 + number}",
     )
 

@@ -145,7 +145,7 @@ def test_a_proxy_that_misanswers_does_so_to_requests_of_whom_it_is_asked_for_alo
 @pytest.mark.parametrize("mode", MESHED)
 def test_a_pod_that_is_not_ready_keeps_its_listeners(mode: str) -> None:
     before = world(mode)
-    after = replace(before, pods={**before.pods, uid(1): replace(before.pods[uid(1)], ready=False, captured=False)})
+    after = replace(before, pods={**before.pods, uid(1): replace(before.pods[uid(1)], ready=False)})
     for proxy in proxies(before):
         assert not changed(build(proxy, before), build(proxy, after))
 
