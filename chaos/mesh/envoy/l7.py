@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from chaos.mesh.envoy.clusters import INBOUND_HTTP1, INBOUND_HTTP2
-from chaos.mesh.envoy.parts import SOURCE_KEY, WINDOWS, access_log, filter_state, stat_name
+from chaos.mesh.envoy.parts import HTTP2, SOURCE_KEY, access_log, filter_state, stat_name
 from chaos.mesh.envoy.protos import Config, extension
 from chaos.mesh.mutations import Defect, Defects
 from chaos.mesh.snapshot import Features, Misanswering, Policy, Rule
@@ -213,7 +213,7 @@ def requests(
             "stream_idle_timeout": "0s",
             "http_protocol_options": {"accept_http_10": True},
             # allow_connect: a WebSocket between two proxies is an extended CONNECT (RFC 8441); any other has no route
-            "http2_protocol_options": {"max_concurrent_streams": 2_147_483_647, "allow_connect": True},
+            "http2_protocol_options": HTTP2,
             "upgrade_configs": [{"upgrade_type": "websocket"}],
             # no exporter: the tracer takes part in W3C trace context, continuing or starting a trace, and reports
             # nowhere
@@ -304,7 +304,7 @@ def tunnels(
             "skip_xff_append": True,
             "generate_request_id": False,
             "upgrade_configs": [{"upgrade_type": "CONNECT"}],
-            "http2_protocol_options": {"allow_connect": True, "max_concurrent_streams": 2_147_483_647, **WINDOWS},
+            "http2_protocol_options": HTTP2,
             "access_log": access_log(features, source=PEER, destination=destination or name, requests=True),
         },
     )

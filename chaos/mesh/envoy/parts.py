@@ -15,12 +15,17 @@ ADS: Final[Config] = {"ads": {}, "resource_api_version": "V3", "initial_fetch_ti
 TLS_1_3: Final[Config] = {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"}
 CONNECT_TIMEOUT: Final = "2s"
 POOL_IDLE: Final = "2s"  # an idle pooled connection pins the namespace that it was made in
-# Of a connection between proxies: what it takes of one stream, as ztunnel's does (istio/ztunnel, src/config.rs), and of
-# all of them, that nobody has read yet.
-WINDOWS: Final[Config] = {"initial_stream_window_size": 4 << 20, "initial_connection_window_size": 16 << 20}
 # Of a connection: what is more waits before it, and not in the memory of a proxy that others share.
 BUFFER: Final[Config] = {"per_connection_buffer_limit_bytes": 64 << 10}
 UNLIMITED: Final = 4_000_000_000  # circuit breakers must never be what differs
+# The windows: what a connection takes of one stream, and of all, that nobody has read yet. Of a stream that its peer
+# leaves, Envoy keeps as much.
+HTTP2: Final[Config] = {
+    "max_concurrent_streams": 2_147_483_647,
+    "allow_connect": True,
+    "initial_stream_window_size": 2 << 20,
+    "initial_connection_window_size": 16 << 20,
+}
 
 NETNS_KEY: Final = "envoy.network.upstream_bind_override.network_namespace"
 CERTIFICATE_KEY: Final = "envoy.tls.certificate_mappers.on_demand_secret"
@@ -225,13 +230,12 @@ def http_options(protocol: str = "downstream", defects: Defects = NO_DEFECTS) ->
     """Upstream protocol options: the downstream's own protocol, or `http1`, or `http2`. Idle connections close after 2
     s.
     """
-    http2: Config = {"max_concurrent_streams": 2_147_483_647, "allow_connect": True, **WINDOWS}
     kinds: dict[str, Config] = {
         "downstream": {
-            "use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": http2}
+            "use_downstream_protocol_config": {"http_protocol_options": {}, "http2_protocol_options": HTTP2}
         },
         "http1": {"explicit_http_config": {"http_protocol_options": {}}},
-        "http2": {"explicit_http_config": {"http2_protocol_options": http2}},
+        "http2": {"explicit_http_config": {"http2_protocol_options": HTTP2}},
     }
     return {
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
