@@ -30,7 +30,7 @@ from chaos.kube.objects import container_status, controller, is_deleting
 from chaos.kube.quantity import parse
 from chaos.load.client import LoaderClient
 
-AGGRESSOR_RATE: Final = 5.0  # requests a second that an aggressor must have ended, by the loader's own counts
+AGGRESSOR_RATE: Final = 5.0  # requests a second that an aggressor must have made, by the loader's own counts
 USE_SLACK: Final = 1.5  # of its cut limit, which a throttled container may be seen to use: readings lag by a second
 _READING_NS: Final = 1_500_000_000  # a reading of CPU use covers the second before it
 LEASE_SECONDS: Final = 12.0  # a kubelet renews its node's lease every 10 s
@@ -62,7 +62,7 @@ class SecondWitness:
             case Witness.LIMIT:
                 self.seen["limit_before"] = self._limit()
             case Witness.LOADER:
-                self.seen["ended_before"] = self._aggressor_ended()
+                self.seen["requests_before"] = self._aggressor_asked()
             case Witness.SILENCE:
                 self.seen["answered_before"] = self._answers()
             case Witness.REQUESTS:
@@ -107,7 +107,7 @@ class SecondWitness:
                     self.seen["limit"] = self._limit()
                     self.seen["in_force"] = [receipt.injected_at, time.time_ns()]
                 case Witness.LOADER:
-                    self.seen["ended"] = self._aggressor_ended()
+                    self.seen["requests"] = self._aggressor_asked()
                     self.seen["seconds"] = (time.time_ns() - receipt.injected_at) / 1e9
                 case Witness.PODS:
                     self.seen["pods_during"] = sorted(self._pod_uids())
@@ -240,9 +240,11 @@ class SecondWitness:
         ]
         return min(readings, default=None)
 
-    def _aggressor_ended(self) -> int:
+    def _aggressor_asked(self) -> int:
+        """The aggressor's requests that were sent, or ended before they could be; those of slow readers wait long."""
         counts = LoaderClient.of(self.cluster, self.target.namespace, self.target.name).state()["flows"]
-        return sum(int(flow["done"]) for flow in counts if str(flow["name"]).startswith("aggressor-"))
+        aggressors = (flow for flow in counts if str(flow["name"]).startswith("aggressor-"))
+        return sum(max(int(flow["sent"]), int(flow["done"])) for flow in aggressors)
 
     def _answers(self) -> bool | None:
         """Whether the container answers its readiness probe's endpoint; None when it has no such probe."""
@@ -355,10 +357,10 @@ def detect_no_effect(
                 return f"{target} used {used:.3f} cores, with a limit of {new:.3f}"
             return ""
         case Witness.LOADER:
-            ended = int(seen.get("ended") or 0) - int(seen.get("ended_before") or 0)
+            asked = int(seen.get("requests") or 0) - int(seen.get("requests_before") or 0)
             need = AGGRESSOR_RATE * float(seen.get("seconds") or 1.0)
             return (
-                "" if ended >= need else f"the loader counted {ended} requests of its aggressor, fewer than {need:.0f}"
+                "" if asked >= need else f"the loader counted {asked} requests of its aggressor, fewer than {need:.0f}"
             )
 
 
