@@ -31,6 +31,7 @@ from chaos.names import PORT_CONTROL
 REQUEST_TIMEOUT: Final = 1.0  # seconds from when a request was due
 SENTINEL_RATE: Final = 50.0  # requests a second of the flow that no mesh carries, at the most
 FLOW: Final = "http"  # name of a reference tenant's own flow at its loader
+ANSWER_BYTES: Final = 16  # of its answers' bodies: HTTP/2's flow control holds up no answer without one
 
 
 class TenantLoad(Protocol):
@@ -132,7 +133,14 @@ class Tenant:
     def flows(self, cluster: Cluster, rate: float) -> list[dict[str, Any]]:
         address = min(pod["status"]["podIP"] for pod in servers_of(cluster, self))
         return [
-            {"name": FLOW, "server": self.server, "target": "server:80", "rate": rate, "timeout": REQUEST_TIMEOUT},
+            {
+                "name": FLOW,
+                "server": self.server,
+                "target": "server:80",
+                "rate": rate,
+                "timeout": REQUEST_TIMEOUT,
+                "answer_bytes": ANSWER_BYTES,
+            },
             plan_sentinel(self.server, f"{address}:{PORT_CONTROL}", "/sentinel", beside=rate),
         ]
 

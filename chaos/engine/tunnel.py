@@ -17,7 +17,7 @@ from chaos.model.tunnels import shares_in_tunnels
 from chaos.verdict.check import Check, decided
 
 READER: Final = "reader"  # Deployment of the tenant
-# Answers that wait at once. A connection between proxies takes 16 MiB that nobody has read, and 2 MiB of each answer
+# Answers that wait at once. A connection between proxies takes 8 MiB that nobody has read, and 2 MiB of each answer
 # (chaos/mesh/envoy/parts.py): to either of two servers there are more than that.
 WAITING: Final = 24
 ANSWER: Final = 16 << 20  # bytes: more than all buffers on the way take of one

@@ -19,7 +19,7 @@ from chaos.verdict.check import decided
 BODIES = (
     64  # of 256 KiB at a time: 16 MiB, which the smallest proxy bears on top of what other overloads left in its heap
 )
-# Requests a second: 20 answers of 1 MiB wait at once, each to be given up after 2 s, beside a tunnel of 16 MiB
+# Requests a second: 20 answers of 1 MiB wait at once, each to be given up after 2 s, beside a tunnel of 8 MiB
 SLOW_READERS = 10.0
 
 

@@ -24,7 +24,7 @@ HTTP2: Final[Config] = {
     "max_concurrent_streams": 2_147_483_647,
     "allow_connect": True,
     "initial_stream_window_size": 2 << 20,
-    "initial_connection_window_size": 16 << 20,
+    "initial_connection_window_size": 8 << 20,
 }
 
 NETNS_KEY: Final = "envoy.network.upstream_bind_override.network_namespace"
