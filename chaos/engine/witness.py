@@ -241,10 +241,9 @@ class SecondWitness:
         return min(readings, default=None)
 
     def _aggressor_asked(self) -> int:
-        """The aggressor's requests that were sent, or ended before they could be; those of slow readers wait long."""
+        """The aggressor's requests that fell due; those of slow readers end late."""
         counts = LoaderClient.of(self.cluster, self.target.namespace, self.target.name).state()["flows"]
-        aggressors = (flow for flow in counts if str(flow["name"]).startswith("aggressor-"))
-        return sum(max(int(flow["sent"]), int(flow["done"])) for flow in aggressors)
+        return sum(int(flow["due"]) for flow in counts if str(flow["name"]).startswith("aggressor-"))
 
     def _answers(self) -> bool | None:
         """Whether the container answers its readiness probe's endpoint; None when it has no such probe."""
