@@ -356,11 +356,9 @@ def detect_no_effect(
                 return f"{target} used {used:.3f} cores, with a limit of {new:.3f}"
             return ""
         case Witness.LOADER:
-            asked = int(seen.get("requests") or 0) - int(seen.get("requests_before") or 0)
+            made = int(seen.get("requests") or 0) - int(seen.get("requests_before") or 0)
             need = AGGRESSOR_RATE * float(seen.get("seconds") or 1.0)
-            return (
-                "" if asked >= need else f"the loader counted {asked} requests of its aggressor, fewer than {need:.0f}"
-            )
+            return "" if made >= need else f"the loader counted {made} requests of its aggressor, fewer than {need:.0f}"
 
 
 def _detect_sound_plane(seen: Mapping[str, Any], *, target: Target, asked: Mapping[str, Any]) -> str:
