@@ -152,21 +152,45 @@ def up(name: str = "sharedfate", *, nodes: int | Sequence[str] = 2, keep: bool =
             theirs.close()
             os.close(lock)
         words = _first_words(ours)
+        told_to_end = not words and _children[name].process.wait() == 0
     except BaseException:  # an interrupt: nobody else knows of this cluster yet
         ours.close()  # and a process that is not known here either ends with its line
-        down(name)
+        _give_up(name)
         raise
     if words == "ready":
         return directory / "kubeconfig"
-    tail = words.removeprefix("failed: ") or _last_line(directory / "log") or "it said nothing"
+    if told_to_end:
+        _give_up(name)
+        raise EnvironmentUnfit(f"the embedded cluster {name} was told to end, by somebody else, while it started")
     log = directory / "log"
     said = log.read_bytes() if log.exists() else b""
-    down(name)
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tail = words.removeprefix("failed: ") or _last_line(said) or "it said nothing"
+    _give_up(name)
+    where = f" (its log, until the next `sharedfate clean`: {log})" if _keep(log, said) else ""
+    raise EnvironmentUnfit(f"the embedded cluster did not start: {tail}{where}")
+
+
+def _give_up(name: str) -> None:
+    """End what this process began under the name, and remove its remains; a cluster that somebody else has begun under
+    it since stays.
+    """
+    child = _children.get(name)
+    if child is None:
+        down(name)
+        return
+    _end(child.process.pid)
+    _reap(name)
+    clean(name)
+
+
+def _keep(log: Path, said: bytes) -> bool:
+    """Write the log of a cluster that is no more; False where another cluster has its directory."""
+    lock = _lock(log.parent)
+    if lock is None:
+        return False
     log.write_bytes(said)
-    raise EnvironmentUnfit(
-        f"the embedded cluster did not start: {tail} (its log, until the next `sharedfate clean`: {log})"
-    )
+    os.close(lock)
+    return True
 
 
 def _begin(directory: Path, nodes: str, *, keep: bool, line: socket.socket, lock: int) -> subprocess.Popen[bytes]:
@@ -214,11 +238,9 @@ def _first_words(line: socket.socket) -> str:
     return words.decode(errors="replace").strip()
 
 
-def _last_line(path: Path) -> str:
-    with contextlib.suppress(OSError):
-        lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1][:300] if lines else ""
-    return ""
+def _last_line(log: bytes) -> str:
+    lines = [line for line in log.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1][:300] if lines else ""
 
 
 def _pid(directory: Path) -> int | None:

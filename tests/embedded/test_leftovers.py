@@ -365,6 +365,50 @@ def test_a_cluster_that_cannot_go_down_is_ended_by_force_once_its_owner_is_gone(
     assert not (provider.RUN / name).exists()
 
 
+STARTING: Final = """
+import sys
+from chaos.embedded import provider
+from chaos.errors import EnvironmentUnfit
+
+first_words = provider._first_words
+
+def late(line):
+    words = first_words(line)
+    print("ended", flush=True)
+    sys.stdin.readline()
+    return words
+
+provider._first_words = late
+print("start", flush=True)
+try:
+    provider.up(sys.argv[1], nodes=1)
+except EnvironmentUnfit as error:
+    print(error, flush=True)
+"""
+
+
+def test_a_start_that_was_ended_by_another_leaves_the_cluster_that_has_its_name_since() -> None:
+    name = f"again{os.getpid()}"
+    directory = provider.run_directory(name)
+    command = [sys.executable, "-c", STARTING, name]
+    try:
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as runner:
+            assert runner.stdout is not None
+            assert runner.stdout.readline() == "start\n"
+            while not (directory / "pki").exists():
+                time.sleep(0.002)
+            assert provider.down(name)
+            assert runner.stdout.readline() == "ended\n"
+            provider.up(name, nodes=1)
+            before = provider.status(name), (directory / "log").stat().st_ino
+            said, _ = runner.communicate("\n", timeout=GONE_SECONDS)
+            assert said == f"the embedded cluster {name} was told to end, by somebody else, while it started\n"
+            assert (provider.status(name), (directory / "log").stat().st_ino) == before
+    finally:
+        provider.down(name)
+    assert leftovers(name) == []
+
+
 def test_cleaning_after_one_run_leaves_anothers_dead_cluster() -> None:
     mine, theirs = f"sf-m{os.getpid()}", f"sf-t{os.getpid()}"
     try:

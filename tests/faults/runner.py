@@ -10,7 +10,9 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from chaos.faults.catalogue import fault_from
 from chaos.faults.injection import injected
@@ -20,19 +22,16 @@ from chaos.kube.client import Cluster
 from tests.faults.small_world import World
 
 
+def command(cluster: Cluster, fault: str, settings: Mapping[str, Any], target: Target, seconds: float) -> list[str]:
+    """The command line of a runner."""
+    told = (json.dumps(dict(settings)), json.dumps(dataclasses.asdict(target)), str(seconds))
+    return [sys.executable, "-m", "tests.faults.runner", str(cluster.kubeconfig), fault, *told]
+
+
 def spawn(world: World, fault: Fault, target: Target, seconds: float) -> subprocess.Popen[str]:
     """The runner as a process of its own; its first line is `held`."""
-    command = [
-        sys.executable,
-        "-m",
-        "tests.faults.runner",
-        str(world.cluster.kubeconfig),
-        fault.name,
-        json.dumps(settings_of(fault)),
-        json.dumps(dataclasses.asdict(target)),
-        str(seconds),
-    ]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    told = command(world.cluster, fault.name, settings_of(fault), target, seconds)
+    return subprocess.Popen(told, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
 def main() -> None:

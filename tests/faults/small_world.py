@@ -44,11 +44,11 @@ class World:
     """The cluster, and questions about it. Each tenant's client lies on the first node, its server on the last."""
 
     def __init__(
-        self, cluster: Cluster, mode: str = "none", *, option: str = "", tenants: Sequence[str] = ("a",)
+        self, cluster: Cluster, mode: str = "none", *, option: str = "", tenants: Sequence[str] = ("a",), run: str = RUN
     ) -> None:
         self.cluster = cluster
         self.option = option  # as the command line names the cluster
-        self.mesh = Mesh(cluster, mode, run=RUN)
+        self.mesh = Mesh(cluster, mode, run=run)
         self.nodes = read_nodes(cluster).names[:2]
         self.tenants = tenants
 
@@ -125,7 +125,7 @@ class World:
                 _without_restarts(one["spec"]["template"]),
             ]
             for kind in ("Deployment", "DaemonSet")
-            for one in self.cluster.list(kind, labels=f"sharedfate.io/run={RUN}")
+            for one in self.cluster.list(kind, labels=f"sharedfate.io/run={self.mesh.run}")
         }
         return {
             "workloads": workloads,
