@@ -218,6 +218,34 @@ def test_a_run_ends_at_once_while_it_starts(tmp_path: Path, start: str, number: 
     assert [one for one in err.splitlines() if one] == [f"sharedfate: {number.name}: {line}"]
 
 
+LEFT_RUNNING = """
+import atexit, threading, warnings
+entered = threading.Event()
+def library():
+    with warnings.catch_warnings():  # which puts back, when the session is over, what was an error within it
+        entered.set()
+        threading.main_thread().join()
+def pytest_collection_modifyitems(items):
+    atexit.register(warnings.warn, "subprocess 7 is still running", ResourceWarning)
+    threading.Thread(target=library).start()
+    entered.wait()
+    slow()
+"""
+
+
+def test_a_run_that_was_cut_off_beside_its_cluster_ends_without_a_trace(tmp_path: Path) -> None:
+    (tmp_path / "slow_plugin.py").write_text(SLOW + LEFT_RUNNING)
+    options = ["--modes=none", f"--out={tmp_path / 'out'}", "--", "-p", "slow_plugin", "-W", "error"]
+    process = begun("-m", "chaos", "run", *options, PYTHONPATH=str(tmp_path))
+    while not (tmp_path / "slow").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert len([one for one in err.splitlines() if one]) == 1, err
+
+
 @pytest.mark.parametrize("name", ["--version", "--help"])
 def test_the_command_can_be_interrupted_while_it_starts(name: str) -> None:
     chance = random.Random(7)

@@ -5,6 +5,7 @@ Thin on purpose: the engine is imported only when a chaos option is given or a c
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import sys
 import warnings
@@ -73,11 +74,12 @@ def pytest_collection(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_unconfigure(config: pytest.Config) -> Generator[None, object, object]:
-    """Stop listening. What a signal cut off may have left a socket or a file open: a warning of that, which a project
-    may have made an error, is neither a trace nor another exit code.
+    """Stop listening. What a signal cut off may have left a socket, a file or a process open: a warning of that, which
+    a project may have made an error, is neither a trace nor another exit code.
     """
     if interrupts.interrupted():
         warnings.simplefilter("ignore", ResourceWarning)
+        atexit.register(warnings.simplefilter, "ignore", ResourceWarning)  # whatever a thread has put back since
         warnings.simplefilter("ignore", pytest.PytestUnraisableExceptionWarning)
     try:
         return (yield)
