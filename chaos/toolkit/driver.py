@@ -18,7 +18,7 @@ from chaos.engine.designs import Held, InForce, put_in_force
 from chaos.engine.targets import container_of, flows_at, flows_behind, flows_of_pods, proxies_of_client
 from chaos.engine.topology import TenantLoad
 from chaos.engine.trial import Trial
-from chaos.errors import Misuse
+from chaos.errors import Misuse, NoTargets
 from chaos.faults.model import Fault, Receipt, Target
 from chaos.faults.overload import Overload
 from chaos.faults.selection import Selector, select
@@ -84,7 +84,9 @@ class FaultDriver:
         """Inject into a node. Flows with a pod or a proxy on it are exempt, the others must not be hurt."""
         tenants, placement = self.trial.deployment.tenants, self.trial.deployment.placement()
         ends = {"first": tenants[0].client, "second": tenants[-1].client}
-        chosen = placement.nodes_of(ends[node])[0] if node in ends else node
+        chosen = next(iter(placement.nodes_of(ends[node])), "") if node in ends else node
+        if not chosen:
+            raise NoTargets(f"{node} node: {ends[node]}, which chooses it, has no pod now: name the node itself")
         targets = select(self.trial.cluster, frozenset({"node"}), Selector(node=chosen))
         self._exempt_flows(fault, flows_at(placement, chosen))
         self.spoiled = True

@@ -99,6 +99,7 @@ class Row:
 
 NOT_HELD = {
     "delete_proxy_pod": "whoever comes second meets another pod",
+    "recreate_workload": "whoever comes second finds no workload",
     "hog_node": "any number of them may sit beside each other",
 }
 STEPS = "tests.toolkit.held_twice"

@@ -76,11 +76,11 @@ def it_lets_go() -> bool:
 
 def another_is_refused() -> dict[str, str]:
     """Another process tries to inject what the experiment holds: what it is told, and the holder."""
-    world = _world()
-    (held,) = receipts.open_receipts(world.cluster)
+    cluster = current().trial.cluster
+    (held,) = receipts.open_receipts(cluster)
     assert isinstance(held, Receipt)
-    told = command(world.cluster, held.fault, held.settings, held.target, 30)
+    told = command(cluster, held.fault, held.settings, held.target, 30)
     done = subprocess.run(told, capture_output=True, text=True, timeout=60, check=False)
-    assert [one.id for one in receipts.open_receipts(world.cluster)] == [held.id]
+    assert [one.id for one in receipts.open_receipts(cluster)] == [held.id]
     assert f"process {os.getpid()}" in held.holder
     return {"held": done.stdout, "said": done.stderr, "holder": held.holder}
