@@ -11,7 +11,7 @@ from benchmarks.fits import Array, Estimate, Law, estimate
 
 Figures = Mapping[str, Any]
 BURSTS: Final = (2, 5, 20)
-SIZED: Final = (3, 10, 30, 100)
+SIZED: Final = (3, 10, 30)
 RATE: Final = 100.0  # requests a second of a tenant that is sized for
 FILLED: Final = 0.8  # of its CPU limit, which a proxy that is sized well uses at its busiest
 MOST: Final = 1000  # tenants up to which a crossing is looked for

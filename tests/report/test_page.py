@@ -18,7 +18,7 @@ from chaos.report.sharing import read_sharing
 from chaos.report.sharing_diagram import MOST_NODES, NodeBox, PodBox, ProxyBox, fold, plan_diagram
 from tests.report.synthetic import make_run, make_trial
 
-VOID = {"meta", "br", "rect", "path"}
+VOID = {"meta", "br", "input", "rect", "path"}
 
 
 class Outline(HTMLParser):
@@ -106,7 +106,7 @@ def test_the_fault_is_shaded_restarts_are_marked_and_causes_told_apart(text: str
 def test_a_neighbour_that_was_hurt_against_the_prediction_stands_out(text: str) -> None:
     calm, loud = text.split('id="trial-node-proxy-paused"')
     assert "unforeseen" not in calm.split("</style>")[1]
-    assert '<tr class="contradiction">' in loud
+    assert '<tr class="flow contradiction harmed">' in loud
     assert "unforeseen" in loud
 
 
@@ -272,6 +272,17 @@ def test_a_page_of_a_hundred_nodes_stays_within_its_limit(tmp_path: Path) -> Non
     assert text.count('<section class="node"') == MOST_NODES
     assert re.search(r"90 more nodes with 8\d\d pods, of which", text)
     outline(text)
+
+
+def test_which_trials_and_flows_are_shown_can_be_chosen(text: str) -> None:
+    """By style alone: each choice has a rule, and each rule names what is there."""
+    choices = set(re.findall(r'<input type="radio" name="\w+" id="([\w-]+)">', text))
+    assert {name.partition("-")[0] for name in choices} == {"verdict", "mode", "flows"}
+    assert set(re.findall(r"main:has\(#([\w-]+):checked\)", text)) == choices
+    for what in ("verdict", "mode"):
+        shown = set(re.findall(rf'<article [^>]*data-{what}="([\w-]+)"', text))
+        assert shown <= {name.partition("-")[2] for name in choices if name.startswith(f"{what}-")}
+    assert re.search(r'<tr class="flow[^"]*(harmed|contradiction)', text)
 
 
 def test_a_run_without_a_trial_says_that_nothing_was_tested(tmp_path: Path) -> None:
