@@ -155,7 +155,7 @@ def test_a_flow_that_cannot_be_told_is_no_surprise(tmp_path: Path) -> None:
     for flow in raw["judgement"]["flows"]:
         flow["finding"] = "inconclusive"
     path.write_text(json.dumps(raw))
-    assert 'class="contradiction"' not in write_reports(tmp_path, seconds=1).html.read_text()
+    assert 'class="flow contradiction' not in write_reports(tmp_path, seconds=1).html.read_text()
 
 
 def test_what_comes_from_the_cluster_is_escaped_everywhere(tmp_path: Path) -> None:
