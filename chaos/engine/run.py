@@ -45,6 +45,7 @@ from chaos.external.installations import mesh_installed
 from chaos.external.modes import installed_modes, mode_named
 from chaos.external.parsing import built_in
 from chaos.faults.injection import undo_overdue
+from chaos.history.files import write_whole
 from chaos.history.model import EventKind
 from chaos.history.result import ERROR_FILE, TrialResult
 from chaos.history.spans import TRIAL, SpanKind, Spans, write_trace
@@ -375,7 +376,7 @@ class Run:
                 "mesh": self._mesh or target.name,  # of a target whose mesh is to be detected: what was found
                 "tenants": {name: list(spaces) for name, spaces in target.tenants.items()},
             }
-        (self.settings.out / RUN_FILE).write_text(json.dumps(header, indent=1) + "\n")
+        write_whole(self.settings.out / RUN_FILE, json.dumps(header, indent=1) + "\n")
 
 
 def unfit(error: BaseException) -> str | None:

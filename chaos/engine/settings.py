@@ -66,6 +66,13 @@ class Settings:
     repeat: int = 0  # kills of one trial; 0: up to three, while the judge does not pass
 
 
+def _is_anothers(directory: Path) -> bool:
+    """Whether something is there that no run has made. Raises OSError where that cannot be found out."""
+    if not directory.exists() or (directory / RUN_FILE).is_file():
+        return False
+    return not directory.is_dir() or bool({path.name for path in directory.iterdir()} - OF_REFUSED)
+
+
 def parse_settings(
     *,
     cluster: str,
@@ -149,12 +156,13 @@ def parse_settings(
         problems.append(f"baseline {baseline}: no report.json there")
     if image_archive is not None and not Path(image_archive).is_file():
         problems.append(f"image archive {image_archive}: no file there (`sharedfate image save FILE` writes one)")
-    if (
-        (directory := Path(out)).exists()
-        and not (directory / RUN_FILE).is_file()
-        and (not directory.is_dir() or {path.name for path in directory.iterdir()} - OF_REFUSED)
-    ):
-        problems.append(f"run directory {out}: exists, and is none of an earlier run: take another with --chaos-out")
+    try:
+        if _is_anothers(Path(out)):
+            problems.append(
+                f"run directory {out}: exists, and is none of an earlier run: take another with --chaos-out"
+            )
+    except OSError as error:
+        problems.append(f"run directory {out}: {error.strerror}: take another with --chaos-out")
     if problems:
         raise Misuse("; ".join(problems))
     consent = Consent(allow_production, tuple(part.strip() for part in namespaces.split(",") if part.strip()))

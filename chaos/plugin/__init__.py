@@ -60,6 +60,7 @@ def pytest_configure(config: pytest.Config) -> None:
     option = config.option
     if is_asked_for(config) and not option.collectonly and not xdist.is_worker(config):
         option.xmlpath = getattr(option, "xmlpath", None) or f"{option.chaos_out}/junit.xml"
+        config.pluginmanager.register(_OneLine())
     named = not (option.chaos_modes is None and option.chaos_scenarios is None and option.chaos_target is None)
     # Settings refuse bad options before anything is collected.
     xdist.prepare(config, settings_of(config) if named else None)
@@ -278,6 +279,20 @@ def pytest_sessionfinish(session: pytest.Session) -> Generator[None, object, obj
             session.exitstatus = 128 + number
 
 
+class _OneLine:
+    """Says what pytest's own plugins cannot write into a run directory, which they would show as their own error."""
+
+    @pytest.hookimpl(wrapper=True, trylast=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
+        try:
+            return (yield)
+        except OSError as error:  # a full disk, say: junit.xml
+            where = f"{error.filename}: " if error.filename else "the run's files: "
+            print(f"sharedfate: {where}{error.strerror or error}", file=sys.stderr)
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+            return None
+
+
 def _report(session: pytest.Session) -> None:
     """Write the reports, and hold them against those of `--chaos-baseline`: what got worse fails the session."""
     config = session.config
@@ -295,9 +310,9 @@ def _report(session: pytest.Session) -> None:
     seconds = run.seconds if run is not None else xdist.merge_worker_runs(config, settings.out)
     if seconds is None:
         return  # no test of the session was a trial
-    if not any((settings.out / "trials").glob("*/*")) and not has_errors(settings.out):
-        return
     try:
+        if not any((settings.out / "trials").glob("*/*")) and not has_errors(settings.out):
+            return
         if run is not None:
             run.write_trace()  # the page shows what there is of it
         with run.spans.span("report", SpanKind.WORK) if run is not None else nullcontext():

@@ -84,10 +84,6 @@ class OwnWords:
             code = yield
         except pytest.UsageError as error:
             return self._refuse(error)
-        except OSError as error:  # a full disk: pytest's own junit.xml has no other place to say so
-            where = f"{error.filename}: " if error.filename else "the run's files: "
-            print(f"sharedfate: {where}{error.strerror or error}", file=sys.stderr)
-            return int(pytest.ExitCode.USAGE_ERROR)
         if code == pytest.ExitCode.NO_TESTS_COLLECTED:
             print("sharedfate: nothing was selected: what follows -- left no trial of those modes", file=sys.stderr)
         return code
