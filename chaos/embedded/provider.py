@@ -88,8 +88,12 @@ def run_directory(name: str) -> Path:
 
 
 def _lock(directory: Path) -> int | None:
-    """Make the directory and take its lock; None when a living cluster holds it."""
+    """Make the directory and take its lock; None when a living cluster holds it. Raises Misuse for a link: what it
+    leads to is not the cluster's to lock or to remove.
+    """
     while True:
+        if directory.is_symlink():
+            raise Misuse(f"{directory}: a symbolic link, and no run directory: remove it")
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # its last holder removed it meanwhile
             descriptor = os.open(directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -369,7 +373,7 @@ def names() -> list[str]:
     """Names of all clusters with a run directory or cgroup."""
     from chaos.embedded.kubelet import cgroups
 
-    found = {path.name for path in RUN.iterdir() if path.is_dir()} if RUN.is_dir() else set()
+    found = {path.name for path in RUN.iterdir() if path.is_dir() and not path.is_symlink()} if RUN.is_dir() else set()
     with contextlib.suppress(EnvironmentUnfit):
         for root in cgroups.controllers().values():
             top = Path(root + cgroups.ROOT)

@@ -32,7 +32,7 @@ from chaos.cli import main
 from chaos.cluster.providers import open_cluster
 from chaos.embedded import provider
 from chaos.embedded.kubelet import cgroups
-from chaos.errors import EnvironmentUnfit
+from chaos.errors import EnvironmentUnfit, Misuse
 from chaos.kube.client import Cluster
 from chaos.names import IMAGE
 from proof.endings import kills
@@ -424,6 +424,22 @@ def test_cleaning_after_one_run_leaves_anothers_dead_cluster() -> None:
     finally:
         provider.clean(mine)
         provider.clean(theirs)
+
+
+def test_what_a_link_among_the_run_directories_leads_to_is_not_removed(tmp_path: Path) -> None:
+    name = f"sf-link{os.getpid()}"
+    (tmp_path / "precious").write_text("x")
+    provider.RUN.mkdir(parents=True, exist_ok=True)
+    link = provider.run_directory(name)
+    link.symlink_to(tmp_path)
+    try:
+        assert name not in provider.names()
+        for words in (["clean", "--run", name.removeprefix("sf-")], ["cluster", "up", "--name", name]):
+            done = CliRunner().invoke(main, words)
+            assert isinstance(done.exception, Misuse) or done.exit_code == 4, done.output
+        assert [path.name for path in tmp_path.iterdir()] == ["precious"]
+    finally:
+        link.unlink()
 
 
 def test_a_process_that_outlives_its_cluster_is_caught() -> None:
