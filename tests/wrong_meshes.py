@@ -155,6 +155,13 @@ class Crossed(Mesh):
         super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.UNHASHED_IDENTITY})
 
 
+class Unshared(Mesh):
+    """Its proxies open a connection for each stream between them: nothing stands in a tunnel behind anything."""
+
+    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
+        super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.UNSHARED_TUNNELS})
+
+
 class Mindless(Mesh):
     """Its proxies go on calling every endpoint that was ready once."""
 

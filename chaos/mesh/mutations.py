@@ -18,6 +18,7 @@ MUTATIONS_VARIABLE: Final = "SHAREDFATE_MUTATIONS"  # of the control plane: "all
 class Defect(StrEnum):
     PLAIN_TEXT_HOP = "plain-text-hop"  # proxies speak to one another without TLS
     UNHASHED_IDENTITY = "unhashed-identity"  # pools are shared across source pods: their certificates cross
+    UNSHARED_TUNNELS = "unshared-tunnels"  # each stream between proxies has a connection of its own
     OPEN_CONNECT = "open-connect"  # a pod's CONNECT terminator reaches any address
     UNBALANCED = "unbalanced"  # all requests go to the first endpoint
     OVER_GENEROUS = "over-generous"  # every proxy asks for every identity, and is given it

@@ -56,6 +56,7 @@ from tests.wrong_meshes import (
     Restless,
     SecretlySharedSidecar,
     Unbounded,
+    Unshared,
 )
 
 pytestmark = pytest.mark.privileged
@@ -81,6 +82,7 @@ LYING: list[tuple[str, str, type[Mesh]]] = [
     ("noisy-connections", "sidecar", SecretlySharedSidecar),
     ("noisy-bytes", "sidecar", SecretlySharedSidecar),
     ("noisy-tunnel", "node", Crossed),
+    ("noisy-tunnel", "ambient-namespace", Unshared),
     ("identities-exposed", "sidecar", Generous),
     ("identities-exposed", "node", Lawless),
     ("footprint", "sidecar", Unbounded),

@@ -237,13 +237,13 @@ def http_options(protocol: str = "downstream", defects: Defects = NO_DEFECTS) ->
         "http1": {"explicit_http_config": {"http_protocol_options": {}}},
         "http2": {"explicit_http_config": {"http2_protocol_options": HTTP2}},
     }
+    common: Config = {"idle_timeout": "3600s" if Defect.PINNED in defects else POOL_IDLE}
+    if Defect.UNSHARED_TUNNELS in defects and protocol == "http2":
+        common["max_requests_per_connection"] = 1
     return {
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": typed(
             "extensions.upstreams.http.v3.HttpProtocolOptions",
-            {
-                "common_http_protocol_options": {"idle_timeout": "3600s" if Defect.PINNED in defects else POOL_IDLE},
-                **kinds[protocol],
-            },
+            {"common_http_protocol_options": common, **kinds[protocol]},
         )
     }
 
