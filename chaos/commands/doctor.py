@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -87,6 +88,6 @@ def try_out(client: Cluster, facts: Facts) -> Facts:
     from chaos.doctor.preflight import await_gone, preflight
     from chaos.doctor.tried import PodKind
 
-    tried = preflight(client, facts.choice, tuple(PodKind), run="doctor")
+    tried = preflight(client, facts.choice, tuple(PodKind), run=f"doctor-{secrets.token_hex(4)}")
     await_gone(client)
     return replace(facts, tried=tried)

@@ -18,7 +18,7 @@ import urllib3
 from chaos.build import unlike
 from chaos.control_key import ControlKey
 from chaos.doctor.tried import ESSENTIAL, PodKind, Tried
-from chaos.errors import ApiError, EnvironmentUnfit, NotReady, SharedfateError
+from chaos.errors import AlreadyExists, ApiError, EnvironmentUnfit, NotReady, SharedfateError
 from chaos.kube.access import Permission, is_allowed
 from chaos.kube.applying import in_parallel, is_ready
 from chaos.kube.client import Cluster
@@ -37,6 +37,7 @@ PRIVILEGED: Final = f"{NAME}-preflight-privileged"  # as the system namespace is
 READY_SECONDS: Final = 60.0
 _ANSWER_SECONDS: Final = 5.0
 _POLICY_SECONDS: Final = 4.0  # within which a network plugin has taken a policy up
+_SERVICE_SECONDS: Final = 15.0  # within which a Service that was just made is known to DNS and on every node
 _GONE_SECONDS: Final = 60.0
 INOTIFY_ENOUGH: Final = 256  # instances of one user on a kernel; kind's nodes share it, and 128 are soon used up
 
@@ -49,6 +50,8 @@ class _Site:
     kinds: Collection[PodKind]
     key: ControlKey = field(default_factory=ControlKey.new)
     refused: dict[PodKind, str] = field(default_factory=dict)
+    no_service: str = ""  # why the API server takes none
+    made: list[str] = field(default_factory=list)  # namespaces: these alone are taken down
     opened: bool = False
 
 
@@ -66,10 +69,12 @@ def preflight(cluster: Cluster, choice: NodeChoice, kinds: Collection[PodKind], 
         if refused := _make_namespaces(site):
             tried = Tried({}, namespaces=refused)
         else:
+            _make_service(site)
             _await_pods(site, _make_pods(site))
             tried = _speak(site)
     finally:
-        _take_down(cluster)
+        for name in site.made:
+            cluster.delete("Namespace", name)
     return replace(
         tried,
         kinds={kind: site.refused.get(kind, "") for kind in site.kinds},
@@ -153,6 +158,16 @@ def plan_workload(kind: PodKind, nodes: Sequence[str], *, run: str) -> Object:
     }
 
 
+def plan_service(*, run: str) -> Object:
+    """The application's Service."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "app", "namespace": PLAIN, "labels": {LABEL_RUN: run}},
+        "spec": {"selector": {"app": PodKind.APP.name.lower()}, "ports": [{"port": PORT_HTTP}]},
+    }
+
+
 def plan_policy(*, run: str) -> Object:
     """A NetworkPolicy that lets nobody in to the pods of the plain namespace."""
     return {
@@ -167,18 +182,43 @@ def plan_policy(*, run: str) -> Object:
 
 
 def _make_namespaces(site: _Site) -> str:
-    """Create them; return what refuses one, "" when both are there."""
+    """Create them once those of an earlier preflight are gone; return what refuses one, "" when both are there."""
     try:
+        await_gone(site.cluster)
         for name, level in ((PLAIN, "restricted"), (PRIVILEGED, "privileged")):
-            site.cluster.apply(plan_namespace(name, level, site.run))
+            if other := site.cluster.find("Namespace", name):
+                return _taken(other)
+            site.made.append(name)
+            site.cluster.create(plan_namespace(name, level, site.run), unique=True)
+    except AlreadyExists:  # made since we looked
+        return _taken(site.cluster.get("Namespace", site.made.pop()))
+    except NotReady as error:
+        return one_line(error)
     except ApiError as error:
         return _refusal(error)
     return ""
 
 
+def _taken(namespace: Object) -> str:
+    meta = namespace["metadata"]
+    other = (meta.get("labels") or {}).get(LABEL_RUN, "of somebody else")
+    return (
+        f"namespace {meta['name']} already exists (run {other}): another doctor or run tries this cluster, or was "
+        "ended while it did. Once it is over, or after `sharedfate clean`, try again"
+    )
+
+
 def _refusal(error: ApiError) -> str:
     """What the API server says of what it refuses, and what to do about it."""
     return with_remedy(one_line(error.status.get("message") or error))
+
+
+def _make_service(site: _Site) -> None:
+    """Before the pods, so that DNS knows it by the time that it is asked: names that are not there are remembered."""
+    try:
+        site.cluster.apply(plan_service(run=site.run))
+    except ApiError as error:
+        site.no_service = _refusal(error)
 
 
 def _make_pods(site: _Site) -> dict[PodKind, AwaitedWorkload]:
@@ -223,13 +263,13 @@ def _speak(site: _Site) -> Tried:
     except EnvironmentUnfit as error:
         return Tried({}, control=str(error), notes=notes)
     if other := unlike(client.build()):
-        return Tried({}, image=other, notes=notes)
+        return Tried({}, control="", image=other, notes=notes)
     looked, ended = _look(cluster, name)
     notes = (*([way] if way else []), *notes, *looked)
     address = str(app["status"].get("podIP", ""))
-    if network := _reaches(client, address):
-        return Tried({}, network=network, exec=ended, notes=notes)
-    return Tried({}, exec=ended, policies=_policies_act(site, client, address), notes=notes)
+    network = _reaches(client, address) or _reaches_by_service(site, client)
+    policies = None if network else _policies_act(site, client, address)
+    return Tried({}, control="", network=network, exec=ended, policies=policies, notes=notes)
 
 
 def _open_what_is_shut(site: _Site) -> tuple[str, ...]:
@@ -288,6 +328,16 @@ def _reaches(client: LoaderClient, address: str) -> str:
     )
 
 
+def _reaches_by_service(site: _Site, client: LoaderClient) -> str:
+    """Why a loader gets no answer from an application by its Service's name; "" when it does."""
+    if site.no_service or _answers(client, "app", "by-service", seconds=_SERVICE_SECONDS):
+        return site.no_service
+    return (
+        f"a loader in namespace {PLAIN} gets an answer from another pod there at its address, and none from it by its "
+        "Service, app: do the cluster's DNS and kube-proxy (or what is in its place) run on every node?"
+    )
+
+
 def _answers(client: LoaderClient, address: str, name: str, *, seconds: float) -> bool:
     """Whether a flow of new connections is answered within that time."""
     flow = {"name": name, "server": f"{PLAIN}/app", "target": f"{address}:{PORT_HTTP}", "rate": 10.0, "timeout": 1.0}
@@ -324,16 +374,16 @@ def _pod(cluster: Cluster, app: str) -> Object:
     return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
 
 
-def _take_down(cluster: Cluster) -> None:
-    for name in (PLAIN, PRIVILEGED):
-        cluster.delete("Namespace", name)
-
-
 def await_gone(cluster: Cluster) -> None:
-    """Wait until the preflight's namespaces are gone, which takes a cluster some seconds; raises NotReady."""
+    """Wait some seconds until those of a preflight's namespaces that are ending are gone; raises NotReady."""
+
+    def ending(name: str) -> bool:
+        found = cluster.find("Namespace", name)
+        return found is not None and "deletionTimestamp" in found["metadata"]
+
     cluster.wait(
         "the preflight's namespaces are gone",
-        lambda: not any(cluster.find("Namespace", name) for name in (PLAIN, PRIVILEGED)),
+        lambda: not any(ending(name) for name in (PLAIN, PRIVILEGED)),
         seconds=_GONE_SECONDS,
         every=0.2,
     )

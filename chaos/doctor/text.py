@@ -43,7 +43,8 @@ def _pods(facts: Facts) -> list[str]:
         return [f"  namespaces of our own: {tried.namespaces}"]
     lines = [f"  {kind}: {why or 'run'}" for kind, why in sorted(tried.kinds.items())]
     ways = {"samples": tried.control, "from pod to pod": tried.network, "exec": tried.exec}
-    return [f"  tried in {tried.seconds:.0f} s", *lines, *(f"  {what}: {why or 'well'}" for what, why in ways.items())]
+    told = (f"  {what}: {'not tried' if why is None else why or 'well'}" for what, why in ways.items())
+    return [f"  tried in {tried.seconds:.0f} s", *lines, *told]
 
 
 def _yes(value: bool) -> str:

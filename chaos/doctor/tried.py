@@ -39,14 +39,14 @@ def kinds_of(mode: ProxyMode) -> frozenset[PodKind]:
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """The outcome; a text is "" for success, else the cluster's own words."""
+    """The outcome; a text is "" for success, else the cluster's own words, and None for what was not tried."""
 
     kinds: Mapping[PodKind, str]
     namespaces: str = ""  # of our own
-    control: str = ""  # a pod's control port, by any way
+    control: str | None = None  # a pod's control port, by any way
     image: str = ""  # of the same build as this runner
-    network: str = ""  # from a loader to an application's port
-    exec: str = ""
+    network: str | None = None  # from a loader to an application's port, at its address and by its Service
+    exec: str | None = None
     policies: bool | None = None  # NetworkPolicies were seen to act; None: not tried
     opens: bool = False  # new namespaces are shut by policies that are not ours, and have to be opened
     notes: tuple[str, ...] = ()

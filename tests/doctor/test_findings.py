@@ -108,6 +108,19 @@ def test_what_was_tried_and_is_essential_is_in_the_way_of_everything() -> None:
     assert "9990" in blockers(closed)[0]
 
 
+def test_what_was_not_tried_is_not_called_well() -> None:
+    """Samples and exec want a loader, and a request between pods wants a way to the samples."""
+    for tried, told in (
+        (Tried({PodKind.LOADER: "ErrImagePull"}), ("not tried", "not tried", "not tried")),
+        (Tried({}, control="503: i/o timeout"), ("503: i/o timeout", "not tried", "not tried")),
+        (Tried({}, control="", image="of another build"), ("well", "not tried", "not tried")),
+        (Tried({}, control="", network="no answer", exec=""), ("well", "no answer", "well")),
+    ):
+        lines = report(facts(tried=tried), []).splitlines()
+        ways = zip(("samples", "from pod to pod", "exec"), told, strict=True)
+        assert {f"  {name}: {what}" for name, what in ways} <= set(lines)
+
+
 def test_an_old_version_and_a_run_that_is_there_are_in_the_way() -> None:
     assert "at least 1.29" in blockers(facts(version=(1, 28)))[0]
     assert "another run goes on, or was left" in blockers(facts(taken="abc"))[0]

@@ -186,6 +186,20 @@ POLICIES = {
         "image: the image is of build 0123456789ab, and this runner of build ",
         gate={"answers": {r"GET .*/proxy/build$": b'{"build": "0123456789ab"}'}},
     ),
+    "no Service is carried, as where kube-proxy fails": Policy(
+        "gets an answer from another pod there at its address, and none from it by its Service, app",
+        gate={"answers": {r"(POST|PATCH) .*/sharedfate-preflight/services": b'{"kind": "Service", "metadata": {}}'}},
+    ),
+    "another preflight goes on": Policy(
+        "namespace sharedfate-preflight already exists (run 0a1b2c3d): another doctor or run tries this cluster",
+        objects=(
+            {
+                "apiVersion": "v1",
+                "kind": "Namespace",
+                "metadata": {"name": "sharedfate-preflight", "labels": {LABEL_RUN: "0a1b2c3d"}},
+            },
+        ),
+    ),
     "neither pods nor kubelets are reached from the API server": Policy(
         "let the API server reach port 9990 of pods",
         gate={"shut": {PROXY: "broken", FORWARD: "broken", EXEC: "broken"}},
@@ -262,6 +276,8 @@ def test_what_a_policy_refuses_is_found_by_the_preflight_in_the_clusters_words(
             *("run", "--cluster", "context:w", "--modes", row.modes, "--scenarios", row.scenarios),
             *("--out", str(tmp_path / "out")),
         )
+        named = [one["metadata"]["name"] for one in row.objects if one["kind"] == "Namespace"]
+        assert all(theirs.admin.find("Namespace", name) for name in named), "not ours to remove"
     assert row.said in doctor.stdout, doctor.stdout + doctor.stderr
     assert run.returncode == 4, run.stdout[-3000:] + run.stderr[-2000:]
     assert row.said in run.stdout
