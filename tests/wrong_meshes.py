@@ -134,39 +134,43 @@ class Unbounded(Mesh):
         super().__init__(cluster, mode, run=run, budget=Budget((budget or Budget()).cpu_millicores * 10))
 
 
-class Generous(Mesh):
+class Mutated(Mesh):
+    """One mutation of the data plane."""
+
+    DEFECT: ClassVar[Defect]
+
+    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
+        super().__init__(cluster, mode, run=run, budget=budget, defects={self.DEFECT})
+
+
+class Generous(Mutated):
     """Its control plane gives every proxy every identity."""
 
-    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
-        super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.OVER_GENEROUS})
+    DEFECT = Defect.OVER_GENEROUS
 
 
-class Lawless(Mesh):
+class Lawless(Mutated):
     """Its proxies let in everybody, whatever a tenant's policy says."""
 
-    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
-        super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.NO_POLICY})
+    DEFECT = Defect.NO_POLICY
 
 
-class Crossed(Mesh):
+class Crossed(Mutated):
     """Its node proxies carry the calls of all pods over the same connections."""
 
-    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
-        super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.UNHASHED_IDENTITY})
+    DEFECT = Defect.UNHASHED_IDENTITY
 
 
-class Unshared(Mesh):
+class Unshared(Mutated):
     """Its proxies open a connection for each stream between them: nothing stands in a tunnel behind anything."""
 
-    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
-        super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.UNSHARED_TUNNELS})
+    DEFECT = Defect.UNSHARED_TUNNELS
 
 
-class Mindless(Mesh):
+class Mindless(Mutated):
     """Its proxies go on calling every endpoint that was ready once."""
 
-    def __init__(self, cluster: Cluster, mode: str, *, run: str, budget: Budget | None = None) -> None:
-        super().__init__(cluster, mode, run=run, budget=budget, defects={Defect.KEPT_ENDPOINTS})
+    DEFECT = Defect.KEPT_ENDPOINTS
 
 
 class Restless(Mesh):
