@@ -64,6 +64,11 @@ _noted: Final[ContextVar[str]] = ContextVar("noted", default="")  # of this requ
 _asked: Final[ContextVar[Said]] = ContextVar("asked")  # what those who were asked about this request said
 _LARGE: Final = 1 << 18  # bytes of an answer that is counted while it is sent
 _STREAMING: Final = ("exec", "attach", "portforward", "log", "proxy")
+_ACTING: Final = (
+    "exec",
+    "attach",
+    "portforward",
+)  # a WebSocket asks for them by GET, and takes the right to create too
 
 # what can be done to a node from outside, by name: `POST /embedded/nodes/NODE/power-off`; not a part of Kubernetes' API
 Operations = Mapping[str, Callable[[str], Awaitable[None]]]
@@ -230,9 +235,10 @@ class ApiServer:
         if target.resource in ("pods", "services") and target.subresource == "proxy":
             name, port = split_port(target.name)
             target = replace(target, name=name)
-        self._authorize(
-            user, Attributes(verb, target.group, target.resource, target.subresource, target.namespace, target.name)
-        )
+        asked = Attributes(verb, target.group, target.resource, target.subresource, target.namespace, target.name)
+        self._authorize(user, asked)
+        if target.resource == "pods" and target.subresource in _ACTING and verb != "create":
+            self._authorize(user, replace(asked, verb="create"))  # whoever may only look runs nothing
         call = self._call(user, verb, target, query, request)
         for warning in warnings.of_list(call.resource):  # which an error carries too
             call.said.warn(warning)

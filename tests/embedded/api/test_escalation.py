@@ -374,3 +374,20 @@ def test_who_may_not_write_it_is_not_told_what_else_is_wrong(world: World, names
             "PUT" if way == "update" else "POST", path(kind, namespace, name if way == "update" else ""), body
         )
     assert caught.value.code == code, str(caught.value)
+
+
+# What a WebSocket asks for by GET, and the verbs that somebody holds of it -> whether he may.
+ACTING = [(part, verbs, "create" in verbs) for part in ("exec", "attach", "portforward")
+          for verbs in (["get"], ["get", "list", "watch", "update", "patch", "delete"], ["get", "create"])]  # fmt: skip
+
+
+@pytest.mark.parametrize(("part", "verbs", "may"), ACTING)
+def test_whoever_may_only_look_runs_nothing_by_a_web_socket(
+    world: World, namespace: str, part: str, verbs: list[str], may: bool
+) -> None:
+    user = clerk(world, rule([f"pods/{part}"], verbs))
+    with pytest.raises(ApiError) as caught:
+        user.request("GET", f"/api/v1/namespaces/{namespace}/pods/none/{part}?command=id&stdout=true&ports=1")
+    assert (caught.value.code == 403) is not may, str(caught.value)
+    if not may:
+        assert f'cannot create resource "pods/{part}"' in str(caught.value)
