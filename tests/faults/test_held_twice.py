@@ -103,9 +103,10 @@ NOT_HELD = {
     "hog_node": "any number of them may sit beside each other",
 }
 STEPS = "tests.toolkit.held_twice"
-ELSEWHERE = {
-    "crash_loop_proxy": {"side": "server"}
-}  # what another holds: the kubelet holds it back for long afterwards
+ELSEWHERE = {  # what another holds
+    "crash_loop_proxy": {"side": "server"},  # the kubelet holds it back for minutes then
+    "drain_node": {"node": "node-2"},  # nobody's pods are there to choose it by
+}
 UNDOS = dict(ACTIONS.values())
 
 
