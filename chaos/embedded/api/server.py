@@ -64,11 +64,7 @@ _noted: Final[ContextVar[str]] = ContextVar("noted", default="")  # of this requ
 _asked: Final[ContextVar[Said]] = ContextVar("asked")  # what those who were asked about this request said
 _LARGE: Final = 1 << 18  # bytes of an answer that is counted while it is sent
 _STREAMING: Final = ("exec", "attach", "portforward", "log", "proxy")
-_ACTING: Final = (
-    "exec",
-    "attach",
-    "portforward",
-)  # a WebSocket asks for them by GET, and takes the right to create too
+_ACTING: Final = ("exec", "attach", "portforward")  # asked for by GET too, which takes the right to create all the same
 
 # what can be done to a node from outside, by name: `POST /embedded/nodes/NODE/power-off`; not a part of Kubernetes' API
 Operations = Mapping[str, Callable[[str], Awaitable[None]]]
